@@ -1,0 +1,42 @@
+"""What all commands share: flags in, one line out when the input is bad."""
+
+import os
+import sys
+
+# TensorFlow's C++ side greets every start with lines about CPU features and absent GPUs.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from r2n2_keras import config
+from r2n2_keras.errors import InputError
+
+
+def run(main, doc, from_run=True):
+    """Runs a command as `python -m r2n2_keras.<name>` and exits.
+
+    Args:
+        main: function of a `Config`.
+        doc: the command's docstring, shown by `--help`.
+        from_run: start from the settings that the run in `--workdir` saved.
+    """
+    argv = sys.argv[1:]
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv):
+        print(config.help_text(doc))
+        sys.exit(0)
+    try:
+        main(config.parse(argv, from_run))
+    except InputError as error:
+        fail(str(error))
+    except OSError as error:  # a folder that cannot be written, a full disk
+        fail(
+            f"Expected to read or write {error.filename or 'a file'}, received: "
+            f"{error.strerror or error}. Check the path, its permissions and the space left."
+        )
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(message):
+    """Prints one line on standard error and exits with code 1."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,71 @@
+"""Scores a trained 3D-R2N2 on models it never saw.
+
+    python -m r2n2_keras.evaluate --workdir=runs/quickstart
+    python -m r2n2_keras.evaluate --workdir=runs/quickstart --eval_views=1,3 --thresholds=0.4
+
+Settings come from the run's flags.cfg; flags given here win. The split is the run's own, from
+split.json; --split=all scores every model of --data_dir.
+
+Writes <workdir>/evaluation.json, evaluation.md and examples.png, and prints the tables.
+"""
+
+import os
+
+from r2n2_keras import command
+
+
+def main(config):
+    """Evaluates as `config` says."""
+    from r2n2_keras.data import pipeline, source, splits
+    from r2n2_keras.errors import InputError
+    from r2n2_keras.evaluation import report, scores
+    from r2n2_keras.model.r2n2 import R2N2
+    from r2n2_keras.training import workdir
+
+    if not config.workdir:
+        raise InputError(
+            "Expected --workdir=DIR, the folder of a run that `train` made, received none. Give it."
+        )
+    model = R2N2.from_preset(workdir.model_file(config))
+    frame = pipeline.Frame.of(model, config.background)
+    models = source.find_models(config)
+    parts = splits.load_split(os.path.join(config.workdir, workdir.SPLIT), models)
+    evaluated = models if config.split == "all" else parts[config.split]
+    for split in {"train", config.split}:
+        if split != "all" and not parts[split]:
+            raise InputError(
+                f"Expected the run's {split} models in {config.data_location}, received none of "
+                "them. Give the --data_dir that the run was trained on."
+            )
+
+    by_views = scores.score(
+        model,
+        evaluated,
+        frame,
+        eval_views=config.eval_views,
+        thresholds=config.thresholds,
+        batch_size=config.batch_size,
+    )
+    best = None if config.model_file else workdir.best_row(workdir.read_metrics(config.workdir))
+    evaluation = report.build(
+        by_views,
+        evaluated,
+        model_name=model.name,
+        step=best and best["step"],
+        split=config.split,
+        mean_shape_iou=scores.mean_shape_iou(
+            parts["train"], parts["val"], evaluated, frame, batch_size=config.batch_size
+        ),
+    )
+    report.print_report(evaluation)
+    for name, text in (
+        ("evaluation.json", report.to_json(evaluation)),
+        ("evaluation.md", report.to_markdown(evaluation)),
+    ):
+        path = os.path.join(config.workdir, name)
+        workdir.write_text(path, text)
+        print(f"Wrote {path}")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

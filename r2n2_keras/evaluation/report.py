@@ -1,0 +1,142 @@
+"""What `evaluate` tells: `evaluation.json`, `evaluation.md` and a table on the terminal."""
+
+import json
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+AVERAGES = {
+    "iou_mean_over_samples": "mean over samples",
+    "iou_mean_over_categories": "mean over categories",
+}
+
+
+def build(scores, models, *, model_name, step, split, mean_shape_iou) -> dict:
+    """The report as plain data, laid out as `evaluation.json`.
+
+    Args:
+        scores: list of `ViewScores` over the same models.
+        models: the models that were scored, S of them, in the scores' order.
+        model_name: preset of the network.
+        step: training step of its weights; None where it is not known.
+        split: name of the split.
+        mean_shape_iou: score of the best constant answer.
+    """
+    synset_ids = np.array([model.synset_id for model in models])
+    categories = {model.synset_id: model.category for model in models}
+    rows, summary = [], []
+    for score in scores:
+        for threshold, iou in score.iou.items():
+            by_category = {
+                synset_id: float(iou[synset_ids == synset_id].mean()) for synset_id in categories
+            }
+            rows += [
+                {
+                    "category": categories[synset_id],
+                    "synset_id": synset_id,
+                    "views": score.views,
+                    "threshold": threshold,
+                    "iou": mean,
+                    "samples": int((synset_ids == synset_id).sum()),
+                }
+                for synset_id, mean in by_category.items()
+            ]
+            summary.append(
+                {
+                    "views": score.views,
+                    "threshold": threshold,
+                    "iou_mean_over_samples": float(iou.mean()),
+                    "iou_mean_over_categories": float(np.mean(list(by_category.values()))),
+                    "average_precision": float(score.average_precision.mean()),
+                    "loss": float(score.loss.mean()),
+                    "mean_shape_iou": mean_shape_iou,
+                }
+            )
+    return {
+        "model": model_name,
+        "step": step,
+        "split": split,
+        "samples": len(models),
+        "rows": rows,
+        "summary": summary,
+    }
+
+
+def to_json(report: dict) -> str:
+    """The text of `evaluation.json`."""
+    return json.dumps(report, indent=1) + "\n"
+
+
+def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, header, lines) of each table that people read.
+
+    One table of IoU by category and number of views per threshold, then one of the averages.
+    """
+    views = sorted({line["views"] for line in report["summary"]})
+    thresholds = sorted({line["threshold"] for line in report["summary"]})
+    names = {row["synset_id"]: (row["category"], row["samples"]) for row in report["rows"]}
+    cell = {(r["synset_id"], r["views"], r["threshold"]): r["iou"] for r in report["rows"]}
+    total = {(s["views"], s["threshold"]): s for s in report["summary"]}
+    result = []
+    for threshold in thresholds:
+        lines = [
+            [category, str(samples), *(f"{cell[synset_id, n, threshold]:.3f}" for n in views)]
+            for synset_id, (category, samples) in names.items()
+        ]
+        for key, label in AVERAGES.items():
+            averages = (f"{total[n, threshold][key]:.3f}" for n in views)
+            lines.append([label, str(report["samples"]), *averages])
+        header = ["category", "samples", *(_views(n) for n in views)]
+        result.append((f"IoU at threshold {threshold:g}", header, lines))
+
+    any_threshold = thresholds[0]
+    lines = []
+    for key, label in (("average_precision", "average precision"), ("loss", "loss")):
+        lines.append([label, *(f"{total[n, any_threshold][key]:.3f}" for n in views)])
+    lines.append(
+        ["IoU of the mean shape", *[f"{report['summary'][0]['mean_shape_iou']:.3f}"] * len(views)]
+    )
+    result.append(("Without a threshold", ["", *(_views(n) for n in views)], lines))
+    return result
+
+
+def title(report: dict) -> str:
+    """What was scored, in a line."""
+    step = "" if report["step"] is None else f" at step {report['step']}"
+    return f"{report['model']}{step}, {report['samples']} {report['split']} models"
+
+
+def to_markdown(report: dict) -> str:
+    """The text of `evaluation.md`."""
+    text = [f"# {title(report)}", "", _EXPLANATION]
+    for name, header, lines in tables(report):
+        text += ["", f"## {name}", ""]
+        text.append("| " + " | ".join(header) + " |")
+        text.append("|---|" + "---:|" * (len(header) - 1))
+        text += ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join(text) + "\n"
+
+
+_EXPLANATION = (
+    "IoU is the mean of the per-sample voxel IoU. The mean shape is the best constant answer: the\n"
+    "training models' mean grid, cut where it suits the validation models best."
+)
+
+
+def print_report(report: dict) -> None:
+    """Shows the tables on the terminal."""
+    console = Console()
+    console.print(f"[bold]{title(report)}[/bold]")
+    for name, header, lines in tables(report):
+        table = Table(title=name, title_justify="left")
+        for column, text in enumerate(header):
+            table.add_column(text, justify="left" if column == 0 else "right")
+        for number, line in enumerate(lines):
+            is_last_category = "category" in header and number == len(lines) - len(AVERAGES) - 1
+            table.add_row(*line, end_section=is_last_category)
+        console.print(table)
+
+
+def _views(count):
+    return f"{count} view" if count == 1 else f"{count} views"

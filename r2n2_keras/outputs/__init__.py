@@ -1,0 +1,1 @@
+"""What users look at: pictures of voxels, predictions and training curves."""

@@ -1,0 +1,88 @@
+"""Turns pictures of one object into voxels.
+
+    python -m r2n2_keras.predict --workdir=runs/quickstart --images=a.png,b.png --out=chair
+    python -m r2n2_keras.predict --model_file=model.keras --images=FOLDER --out=chair
+    python -m r2n2_keras.predict --workdir=runs/quickstart
+
+The network expects the object centred on a plain background or cut out by alpha. Without --images,
+three renderings of a model that the run held out are used.
+
+Writes to --out: prediction.npz (occupancy and voxels, [x, y, z] with y up), prediction.binvox and
+prediction.png, the pictures beside the predicted voxels.
+"""
+
+import os
+
+from r2n2_keras import command
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+_HELD_OUT_VIEWS = 3
+
+
+def main(config):
+    """Predicts as `config` says."""
+    import numpy as np
+
+    from r2n2_keras.model.r2n2 import R2N2
+    from r2n2_keras.outputs import files
+    from r2n2_keras.serving.preprocess import read_views
+    from r2n2_keras.training import workdir
+
+    files.check_formats(config.formats)
+    out = workdir.output_dir(config, "out", "prediction")
+    model = R2N2.from_preset(workdir.model_file(config))
+    paths, truth = _pictures(config)
+    images = read_views(paths, model.image_size, model.channels, config.background)
+    occupancy = model.predict(images[None], verbose=0)[0]
+    occupied = np.mean(occupancy > config.threshold)
+    print(f"{len(paths)} views: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
+    for path in files.write_prediction(
+        out, images, occupancy, config.threshold, config.formats, truth
+    ):
+        print(f"Wrote {path}")
+
+
+def _pictures(config):
+    """Paths of the views, and the true voxels where they are known."""
+    from r2n2_keras.errors import InputError
+
+    if not config.images:
+        return _held_out(config)
+    if len(config.images) > 1 or not os.path.isdir(config.images[0]):
+        return list(config.images), None
+    folder = config.images[0]
+    names = sorted(n for n in os.listdir(folder) if n.lower().endswith(_PICTURES))
+    if not names:
+        raise InputError(
+            f"Expected pictures ({', '.join(_PICTURES)}) in {folder}, received none. Give another "
+            "folder, or the files themselves."
+        )
+    return [os.path.join(folder, name) for name in names], None
+
+
+def _held_out(config):
+    """Three views and the voxels of the first test model of the run."""
+    from r2n2_keras.data import binvox, source, splits
+    from r2n2_keras.errors import InputError
+    from r2n2_keras.training import workdir
+
+    if not config.workdir:
+        raise InputError(
+            "Expected --images=FILE,FILE,... or a folder of pictures, received none. Give the "
+            "views of one object."
+        )
+    parts = splits.load_split(
+        os.path.join(config.workdir, workdir.SPLIT), source.find_models(config)
+    )
+    if not parts["test"]:
+        raise InputError(
+            f"Expected a held-out model in {config.data_location}, received none. Give --images."
+        )
+    model = parts["test"][0]
+    paths = [model.view_path(view) for view in model.views[:_HELD_OUT_VIEWS]]
+    print(f"No --images: using {len(paths)} renderings of {model.key}, which was held out.")
+    return paths, binvox.read(model.voxels).data
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

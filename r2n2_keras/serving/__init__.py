@@ -1,0 +1,1 @@
+"""The exported model: signatures and the preprocessing inside them."""

@@ -1,0 +1,27 @@
+"""Makes a data set of procedural furniture, rendered and voxelised, in the official tree.
+
+    python -m r2n2_keras.synthesize --out=data/furniture --models_per_category=100 --seed=7
+
+Writes --out/ShapeNetRendering/<synset>/<model>/rendering/NN.png (RGBA, 137x137, with the cameras in
+rendering_metadata.txt) and --out/ShapeNetVox32/<synset>/<model>/model.binvox.
+"""
+
+from r2n2_keras import command
+
+
+def main(config):
+    """Synthesises as `config` says."""
+    from r2n2_keras.errors import InputError
+    from r2n2_keras.shapes import dataset
+
+    if not config.out:
+        raise InputError("Expected --out=DIR to write to, received none. Give one.")
+    categories = config.categories or tuple(dataset.CATEGORIES)
+    dataset.synthesize(
+        config.out, categories, config.models_per_category, config.views, config.seed
+    )
+    print(f"Wrote {config.models_per_category * len(categories)} models to {config.out}")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

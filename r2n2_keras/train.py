@@ -1,0 +1,51 @@
+"""Trains 3D-R2N2 on renderings and voxels.
+
+    python -m r2n2_keras.train --flagfile=configs/quickstart.cfg
+    python -m r2n2_keras.train --model=notebook --data_dir=DIR --workdir=runs/mine
+
+DIR holds ShapeNetRendering/<synset>/<model>/rendering/NN.png and
+ShapeNetVox32/<synset>/<model>/model.binvox. Without --data_dir a set of procedural furniture is
+made once and cached.
+
+Writes to --workdir: flags.cfg, split.json, checkpoints/, metrics.csv, curves.png, tensorboard/ and
+model.keras, the best model by validation IoU. The same command on the same workdir goes on where it
+stopped; --overwrite starts afresh.
+"""
+
+import os
+
+from r2n2_keras import command
+
+
+def main(config):
+    """Trains as `config` says."""
+    import keras
+
+    from r2n2_keras.data import source, splits
+    from r2n2_keras.training import distribution, loop, workdir
+
+    strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
+    keras.utils.set_random_seed(config.seed)
+    keras.mixed_precision.set_dtype_policy(config.precision)
+    models = source.find_models(config)
+    parts = splits.split_models(models)
+    if config.train_limit:
+        parts["train"] = parts["train"][: config.train_limit]
+    workdir.open_workdir(config)
+    if not config.dry_run:
+        splits.save_split(os.path.join(config.workdir, workdir.SPLIT), parts)
+    print(source.describe(parts))
+    loop.train(config, strategy, parts)
+    if not config.dry_run:
+        _print_summary(config, workdir.best_row(workdir.read_metrics(config.workdir)))
+
+
+def _print_summary(config, best):
+    if best:
+        saved = os.path.join(config.workdir, "model.keras")
+        print(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {saved}")
+    print(f"Next: python -m r2n2_keras.evaluate --workdir={config.workdir}")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, from_run=False)

@@ -1,0 +1,202 @@
+"""The training loop: one for every tf.distribute strategy.
+
+`Model.fit` is not used: it does not carry MultiWorkerMirroredStrategy, where a loop of one's own
+gives the losses of a single device.
+"""
+
+import os
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from r2n2_keras.data import pipeline
+from r2n2_keras.errors import InputError
+from r2n2_keras.model.r2n2 import R2N2
+from r2n2_keras.outputs import pictures
+from r2n2_keras.training import steps as steps_lib
+from r2n2_keras.training import workdir as workdir_lib
+
+_DRY_RUN_STEPS = 2
+_CHECKPOINTS_KEPT = 3
+_EXAMPLES = 4  # validation samples drawn for TensorBoard
+
+
+def train(config, strategy, parts):
+    """Trains `config.model` on `parts["train"]`, going on where the workdir's run stopped.
+
+    Args:
+        config: the settings; the workdir is open.
+        strategy: the tf.distribute strategy.
+        parts: models of the splits "train" and "val".
+
+    Raises:
+        InputError: a split is empty, a file cannot be used, or the loss is not finite.
+    """
+    if not parts["val"]:
+        raise InputError(
+            "Expected at least one validation model, received none. Give data with at least three "
+            "models of a category."
+        )
+    with strategy.scope():
+        model = R2N2.from_preset(config.model)
+        rate = steps_lib.learning_rate(
+            config.learning_rate,
+            config.learning_rate_drop_steps,
+            config.learning_rate_drop_every,
+            config.learning_rate_drop_factor,
+        )
+        # Both the original and the notebook leave Adam's epsilon at 1e-8.
+        optimizer = keras.optimizers.Adam(rate, epsilon=1e-8)
+        optimizer.build(model.trainable_variables)
+    frame = pipeline.Frame.of(model, config.background)
+    train_step = steps_lib.make_train_step(
+        strategy, model, optimizer, config.batch_size, config.threshold
+    )
+    run = _Run(config, model, optimizer)
+
+    first, last = run.step, _DRY_RUN_STEPS if config.dry_run else config.steps
+    if first >= last:
+        print(f"The run in {config.workdir} is at step {first} of {last}: nothing left to train.")
+        return
+    if first:
+        print(f"Going on at step {first} of {last}.")
+    batches = strategy.experimental_distribute_dataset(
+        pipeline.training_batches(
+            parts["train"],
+            frame,
+            batch_size=config.batch_size,
+            view_range=config.view_range,
+            view_ids=config.view_ids,
+            seed=config.seed,
+            first_step=first,
+            steps=last,
+        )
+    )
+    progress = keras.utils.Progbar(last - first, verbose=int(sys.stdout.isatty()))
+    since_evaluation = []  # (loss, IoU) of each step
+    stream = pipeline.explained(batches, parts["train"], frame)
+    for step, (images, voxels) in enumerate(stream, start=first + 1):
+        loss, iou = (float(value) for value in train_step(images, voxels))
+        if not np.isfinite(loss):
+            raise InputError(
+                f"Expected a finite loss, received {loss} at step {step}. Lower --learning_rate "
+                f"(now {config.learning_rate:g})."
+            )
+        since_evaluation.append((loss, iou))
+        progress.update(step - first, [("loss", loss), ("iou", iou)])
+        if config.dry_run:
+            continue
+        if step % config.evaluate_every_steps == 0 or step == last:
+            loss, iou = np.mean(since_evaluation, axis=0)
+            since_evaluation.clear()
+            run.evaluate(step, loss, iou, parts, frame)
+            run.save_checkpoint()
+        elif step % config.checkpoint_every_steps == 0:
+            run.save_checkpoint()
+    if config.dry_run:
+        print(f"Dry run: {last} steps done, nothing written.")
+
+
+class _Run:
+    """A run's memory, in its workdir: checkpoints, metrics, pictures, the best model."""
+
+    def __init__(self, config, model, optimizer):
+        self.config = config
+        self.model = model
+        self.optimizer = optimizer
+        self.rows = []
+        self.eval_step = steps_lib.make_eval_step(model, config.threshold)
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        if config.dry_run:
+            return
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, seconds=self.seconds)
+        self.checkpoints = tf.train.CheckpointManager(
+            checkpoint, self._path(workdir_lib.CHECKPOINTS), max_to_keep=_CHECKPOINTS_KEPT
+        )
+        if self.checkpoints.latest_checkpoint:
+            checkpoint.restore(self.checkpoints.latest_checkpoint).assert_consumed()
+            rows = workdir_lib.read_metrics(config.workdir)
+            self.rows = [row for row in rows if row["step"] <= self.step]
+        self.started = time.monotonic() - float(self.seconds.numpy())
+        self.tensorboard = tf.summary.create_file_writer(self._path(workdir_lib.TENSORBOARD))
+
+    @property
+    def step(self):
+        """Number of training steps done."""
+        return int(self.optimizer.iterations.numpy())
+
+    def _path(self, name):
+        return os.path.join(self.config.workdir, name)
+
+    def save_checkpoint(self):
+        self.seconds.assign(time.monotonic() - self.started)
+        self.checkpoints.save(checkpoint_number=self.step)
+
+    def evaluate(self, step, loss, iou, parts, frame):
+        """Scores the validation split; writes metrics, curves, pictures and the best model."""
+        val_loss, val_iou, examples = self._validate(parts["val"], frame)
+        best = workdir_lib.best_row(self.rows)
+        row = {
+            "step": step,
+            "epoch": step * self.config.batch_size / len(parts["train"]),
+            "samples": step * self.config.batch_size,
+            "seconds": time.monotonic() - self.started,
+            "loss": loss,
+            "iou": iou,
+            "val_loss": val_loss,
+            "val_iou": val_iou,
+            "learning_rate": float(self.optimizer.learning_rate),
+        }
+        self.rows.append(row)
+        is_best = best is None or val_iou > best["val_iou"]
+        if is_best:
+            self._save_model()
+        workdir_lib.write_metrics(self.config.workdir, self.rows)
+        pictures.save(pictures.curves_picture(self.rows), self._path(workdir_lib.CURVES))
+        self._write_summaries(row, examples)
+        print(
+            f"\nstep {step}: loss {loss:.4f}, iou {iou:.4f}, val_loss {val_loss:.4f}, "
+            f"val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}",
+            flush=True,
+        )
+
+    def _validate(self, models, frame):
+        """Mean loss and IoU over the validation models, and a few (views, truth, prediction)."""
+        batches = pipeline.evaluation_batches(
+            models,
+            frame,
+            batch_size=self.config.batch_size,
+            num_views=self.config.view_range[1],
+            view_ids=self.config.view_ids,
+        )
+        losses, ious, examples = [], [], []
+        for images, voxels in pipeline.explained(batches, models, frame):
+            loss, iou, occupancy = (x.numpy() for x in self.eval_step(images, voxels))
+            losses.append(loss)
+            ious.append(iou)
+            if len(examples) < _EXAMPLES:
+                examples += zip(images.numpy(), voxels.numpy(), occupancy, iou, strict=True)
+        del examples[_EXAMPLES:]
+        return np.concatenate(losses).mean(), np.concatenate(ious).mean(), examples
+
+    def _save_model(self):
+        partial = self._path(f"partial.{workdir_lib.MODEL}")
+        self.model.save(partial)
+        os.replace(partial, self._path(workdir_lib.MODEL))
+
+    def _write_summaries(self, row, examples):
+        threshold = self.config.threshold
+        figure = pictures.examples_picture(
+            [
+                (images, occupancy > threshold, voxels > 0.5, f"IoU {iou:.2f}")
+                for images, voxels, occupancy, iou in examples
+            ]
+        )
+        with self.tensorboard.as_default(step=row["step"]):
+            for name in ("loss", "iou", "val_loss", "val_iou", "learning_rate"):
+                tf.summary.scalar(name, row[name])
+            tf.summary.image("validation", pictures.to_array(figure)[None])
+        self.tensorboard.flush()

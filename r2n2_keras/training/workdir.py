@@ -1,0 +1,127 @@
+"""The folder of a run: what is in it, when it may be used again, and its `metrics.csv`."""
+
+import csv
+import os
+import shutil
+
+from r2n2_keras import config as config_lib
+from r2n2_keras.errors import InputError
+
+FLAGS, SPLIT, METRICS, MODEL = "flags.cfg", "split.json", "metrics.csv", "model.keras"
+CURVES, CHECKPOINTS, TENSORBOARD = "curves.png", "checkpoints", "tensorboard"
+_WRITTEN_BY_TRAIN = (FLAGS, SPLIT, METRICS, MODEL, CURVES, CHECKPOINTS, TENSORBOARD)
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "samples",
+    "seconds",
+    "loss",
+    "iou",
+    "val_loss",
+    "val_iou",
+    "learning_rate",
+)
+
+
+def open_workdir(config) -> None:
+    """Makes `config.workdir` ready to train in, and says in a line what it removes.
+
+    Raises:
+        InputError: no workdir is given, or it holds a run of another preset.
+    """
+    if not config.workdir:
+        raise InputError(
+            "Expected --workdir=DIR, the folder of the run, received none. Give one, or "
+            "--flagfile=configs/quickstart.cfg."
+        )
+    path = os.path.join(config.workdir, FLAGS)
+    if config.overwrite:
+        _remove(config.workdir)
+    elif os.path.isfile(path):
+        found = config_lib.parse([f"--flagfile={path}"], from_run=False).model
+        if found != config.model:
+            raise InputError(
+                f"Expected a run of --model={config.model} in {config.workdir}, received one of "
+                f"{found}. Give another --workdir, or --overwrite to remove that run."
+            )
+    if config.dry_run:
+        return
+    try:
+        os.makedirs(config.workdir, exist_ok=True)
+    except FileExistsError:
+        raise InputError(
+            f"Expected --workdir to be a folder, received the file {config.workdir}. Give another."
+        ) from None
+    write_text(path, config.to_flagfile())
+
+
+def model_file(config) -> str:
+    """The trained model that the settings name.
+
+    Raises:
+        InputError: they name neither a file nor a run.
+    """
+    if not (config.model_file or config.workdir):
+        raise InputError(
+            "Expected --workdir=DIR of a run or --model_file=FILE.keras, received neither. Give "
+            "one."
+        )
+    return config.model_file or os.path.join(config.workdir, MODEL)
+
+
+def output_dir(config, flag: str, name: str) -> str:
+    """The folder that a flag names; else the folder `name` of the run.
+
+    Raises:
+        InputError: there is neither flag nor run.
+    """
+    folder = getattr(config, flag)
+    if not (folder or config.workdir):
+        raise InputError(f"Expected --{flag}=DIR to write to, received none. Give one.")
+    return folder or os.path.join(config.workdir, name)
+
+
+def _remove(workdir):
+    names = [name for name in _WRITTEN_BY_TRAIN if os.path.lexists(os.path.join(workdir, name))]
+    for name in names:
+        path = os.path.join(workdir, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    if names:
+        print(f"Removed from {workdir}: {', '.join(names)}.")
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file that appears under its name only when it is whole."""
+    partial = f"{path}.partial"
+    with open(partial, "w") as file:
+        file.write(text)
+    os.replace(partial, path)
+
+
+def read_metrics(workdir: str) -> list[dict]:
+    """The lines of `metrics.csv` as numbers; none where there is no such file."""
+    path = os.path.join(workdir, METRICS)
+    if not os.path.isfile(path):
+        return []
+    with open(path, newline="") as file:
+        return [
+            {
+                key: int(value) if key in ("step", "samples") else float(value)
+                for key, value in row.items()
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_metrics(workdir: str, rows: list[dict]) -> None:
+    """Writes `metrics.csv`: one line per evaluation."""
+    lines = [",".join(COLUMNS)]
+    for row in rows:
+        lines.append(",".join(f"{row[name]:.9g}" for name in COLUMNS))
+    write_text(os.path.join(workdir, METRICS), "\n".join(lines) + "\n")
+
+
+def best_row(rows: list[dict]) -> dict | None:
+    """The evaluation whose weights are in `model.keras`."""
+    return max(rows, key=lambda row: row["val_iou"], default=None)

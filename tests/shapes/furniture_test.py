@@ -1,0 +1,90 @@
+"""Furniture: closed, normalised, facing the front, and varied."""
+
+import numpy as np
+import pytest
+
+from r2n2_keras.shapes import furniture
+from r2n2_keras.shapes.voxelize import voxelize
+
+MODELS = 12
+
+
+def _models(category):
+    return [furniture.make(category, np.random.default_rng([5, n])) for n in range(MODELS)]
+
+
+def test_synset_ids_are_shapenets():
+    ids = {name: synset_id for name, (synset_id, _) in furniture.CATEGORIES.items()}
+    assert ids == {
+        "chair": "03001627",
+        "table": "04379243",
+        "sofa": "04256520",
+        "lamp": "03636649",
+    }
+
+
+@pytest.mark.parametrize("category", furniture.CATEGORIES)
+def test_parts_are_closed_and_look_outwards(category):
+    for parts in _models(category):
+        for part in parts:
+            assert part.is_watertight and part.is_winding_consistent
+            assert part.volume > 0
+
+
+@pytest.mark.parametrize("category", furniture.CATEGORIES)
+def test_models_are_centred_with_diagonal_one(category):
+    for parts in _models(category):
+        lower = np.min([part.bounds[0] for part in parts], axis=0)
+        upper = np.max([part.bounds[1] for part in parts], axis=0)
+        np.testing.assert_allclose(lower, -upper, atol=1e-9)
+        assert np.linalg.norm(upper - lower) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("category", furniture.CATEGORIES)
+def test_voxels_keep_every_part(category):
+    for parts in _models(category):
+        scale = voxelize(parts).scale
+        cells = (np.stack(np.mgrid[:32, :32, :32], axis=-1).reshape(-1, 3) + 0.5) / 32 - 0.5
+        for part in parts:
+            lower, upper = part.bounds
+            near = cells[((cells * scale >= lower) & (cells * scale <= upper)).all(axis=1)] * scale
+            assert len(near) and part.contains(near).any()
+
+
+@pytest.mark.parametrize("category", ["chair", "sofa"])
+def test_backs_are_at_low_x(category):
+    backs = []
+    for parts in _models(category):
+        voxels = voxelize(parts).data
+        rows = np.argwhere(voxels)
+        top = rows[rows[:, 1] > rows[:, 1].max() - 3]
+        backs.append(top[:, 0].mean() < rows[:, 0].mean())
+    assert np.mean(backs) > 0.8
+
+
+def test_tables_have_their_top_above():
+    for parts in _models("table"):
+        voxels = voxelize(parts).data
+        areas = voxels.sum(axis=(0, 2))
+        assert areas[areas > 0][-1] >= 0.9 * areas.max()
+
+
+@pytest.mark.parametrize("category", furniture.CATEGORIES)
+def test_the_average_shape_is_a_poor_answer(category):
+    grids = np.stack([voxelize(parts).data for parts in _models(category)])
+    mean = grids.mean(axis=0)
+    scores = []
+    for threshold in (0.2, 0.3, 0.4, 0.5):
+        constant = mean >= threshold
+        overlap = (grids & constant).sum(axis=(1, 2, 3)) / (grids | constant).sum(axis=(1, 2, 3))
+        scores.append(overlap.mean())
+    assert max(scores) < 0.6
+    assert len({grid.tobytes() for grid in grids}) == MODELS
+
+
+def test_the_same_generator_gives_the_same_model():
+    first, second = (furniture.make("lamp", np.random.default_rng(3)) for _ in range(2))
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.triangles, other.triangles)
+        np.testing.assert_array_equal(one.visual.face_colors, other.visual.face_colors)
