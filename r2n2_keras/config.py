@@ -3,12 +3,14 @@
 import dataclasses
 import os
 import re
+import textwrap
 import types
 from typing import Literal, get_args, get_origin
 
 from absl import flags
 
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.presets import PRESETS
 
 
 def _field(default, help, section, saved=True):
@@ -43,11 +45,11 @@ class Config:
     background: int = _field(
         240, "Grey level, 0 to 255, behind transparent pixels; networks on RGBA ignore it.", "Data"
     )
-    models_per_category: int = _field(60, "How many models to synthesise per category.", "Data")
+    models_per_category: int = _field(100, "How many models to synthesise per category.", "Data")
     views: int = _field(24, "How many renderings to synthesise per model.", "Data")
 
     # Model.
-    model: str = _field("notebook", "Preset of the network: notebook or tiny.", "Model")
+    model: str = _field("notebook", f"Preset of the network: {' or '.join(PRESETS)}.", "Model")
     num_views: str = _field(
         "3",
         "Views of a training sample: a number, or a range such as 1..5, drawn anew each step.",
@@ -145,6 +147,8 @@ class Config:
             _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
         for name in ("train_limit", "learning_rate_drop_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or a number above 0")
+        _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
+        _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
         _check("background", self.background, 0 <= self.background <= 255, "0 to 255")
         for threshold in (self.threshold, *self.thresholds):
             _check("threshold", threshold, 0 < threshold < 1, "a number between 0 and 1")
@@ -278,5 +282,6 @@ def help_text(doc: str) -> str:
         choices = get_args(field.type) if get_origin(field.type) is Literal else ()
         shown = f"={'|'.join(choices)}" if choices else ""
         ending = f" (default: {default})" if default != "" else ""
-        lines.append(f"  --{field.name}{shown}: {field.metadata['help']}{ending}")
+        text = f"--{field.name}{shown}: {field.metadata['help']}{ending}"
+        lines += textwrap.wrap(text, 88, initial_indent="  ", subsequent_indent="      ")
     return "\n".join(lines)

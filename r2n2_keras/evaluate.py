@@ -38,6 +38,12 @@ def main(config):
                 "them. Give the --data_dir that the run was trained on."
             )
 
+    if config.view_ids and max(config.eval_views) > len(config.view_ids):
+        raise InputError(
+            f"Expected --eval_views up to {len(config.view_ids)}, the number of --view_ids, "
+            f"received {max(config.eval_views)}. Lower it, or give more --view_ids."
+        )
+
     by_views = scores.score(
         model,
         evaluated,
@@ -45,6 +51,7 @@ def main(config):
         eval_views=config.eval_views,
         thresholds=config.thresholds,
         batch_size=config.batch_size,
+        view_ids=config.view_ids,
     )
     best = None if config.model_file else workdir.best_row(workdir.read_metrics(config.workdir))
     evaluation = report.build(

@@ -17,8 +17,9 @@ def main(config):
     from r2n2_keras.serving import signatures
     from r2n2_keras.training import workdir
 
+    model_file = workdir.model_file(config)
     export_dir = workdir.output_dir(config, "export_dir", "exports")
-    model = R2N2.from_preset(workdir.model_file(config))
+    model = R2N2.from_preset(model_file)
     version = signatures.export_version(model, export_dir, config.background)
     print(f"Wrote {version} (signatures serving_default and images)")
 

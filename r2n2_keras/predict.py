@@ -29,8 +29,9 @@ def main(config):
     from r2n2_keras.training import workdir
 
     files.check_formats(config.formats)
+    model_file = workdir.model_file(config)
     out = workdir.output_dir(config, "out", "prediction")
-    model = R2N2.from_preset(workdir.model_file(config))
+    model = R2N2.from_preset(model_file)
     paths, truth = _pictures(config)
     images = read_views(paths, model.image_size, model.channels, config.background)
     occupancy = model.predict(images[None], verbose=0)[0]

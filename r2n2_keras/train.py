@@ -24,17 +24,17 @@ def main(config):
     from r2n2_keras.data import source, splits
     from r2n2_keras.training import distribution, loop, workdir
 
+    workdir.check_workdir(config)
     strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
-    models = source.find_models(config)
-    parts = splits.split_models(models)
+    parts = splits.split_models(source.find_models(config))
     if config.train_limit:
         parts["train"] = parts["train"][: config.train_limit]
-    workdir.open_workdir(config)
-    if not config.dry_run:
-        splits.save_split(os.path.join(config.workdir, workdir.SPLIT), parts)
     print(source.describe(parts))
+    if not config.dry_run:
+        workdir.open_workdir(config)
+        splits.save_split(os.path.join(config.workdir, workdir.SPLIT), parts)
     loop.train(config, strategy, parts)
     if not config.dry_run:
         _print_summary(config, workdir.best_row(workdir.read_metrics(config.workdir)))

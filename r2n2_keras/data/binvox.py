@@ -75,9 +75,10 @@ def decode(content: bytes, name: str = "binvox") -> Voxels:
 
 def encode(voxels: Voxels) -> bytes:
     """The bytes of a binvox file that holds `voxels`."""
-    if voxels.data.ndim != 3:
+    if voxels.data.ndim != 3 or not voxels.data.size:
         raise InputError(
-            f"Expected a grid of 3 axes [x, y, z], received shape {voxels.data.shape}."
+            f"Expected a grid of 3 axes [x, y, z], none of them empty, received shape "
+            f"{voxels.data.shape}. Give the cells of one object."
         )
     cells = np.asarray(voxels.data, bool).transpose(0, 2, 1)
     changes = np.flatnonzero(np.diff(cells.ravel())) + 1
@@ -102,18 +103,19 @@ def encode(voxels: Voxels) -> bytes:
 
 def write(path: str | os.PathLike, voxels: Voxels) -> None:
     """Writes a binvox file; it appears under its name only when it is whole."""
+    content = encode(voxels)
     partial = f"{os.fspath(path)}.partial"
     with open(partial, "wb") as file:
-        file.write(encode(voxels))
+        file.write(content)
     os.replace(partial, path)
 
 
 def _split_header(content: bytes, name: str) -> tuple[dict[str, list[str]], bytes]:
     """Header lines as {keyword: values} and the bytes after the line `data`."""
-    if not content.startswith(MAGIC):
+    if content.split(b"\n", 1)[0] != MAGIC:
         raise InputError(
             f"{name}: expected a binvox file that begins with {MAGIC.decode()!r}, received "
-            f"{content[:9]!r} ({len(content)} bytes). Give a binvox file."
+            f"{content[:10]!r} ({len(content)} bytes). Give a binvox file."
         )
     head, end, body = content.partition(b"\ndata\n")
     if not end:

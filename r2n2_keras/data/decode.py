@@ -90,8 +90,8 @@ def binvox(content, grid_edge):
 
     lines = tf.strings.split(tf.strings.substr(content, 0, header_size), "\n")
     _check(lines[0] == "#binvox 1", "binvox: no line '#binvox 1'")
-    lines = tf.strings.regex_replace(lines, "#.*", "")
-    is_dims = tf.strings.regex_full_match(lines, rf"\s*dim(\s+{grid_edge}){{3}}\s*")
+    # \C is any byte: comments need not be UTF-8.
+    is_dims = tf.strings.regex_full_match(lines, rf"\s*dim(\s+{grid_edge}){{3}}\s*(#\C*)?")
     _check(tf.reduce_any(is_dims), f"binvox: not {grid_edge} cells along each axis")
 
     runs = data[header_size + len(_HEADER_END) :]

@@ -72,11 +72,12 @@ def training_batches(
     fewest, most = view_range
 
     def sample(k):
-        k = tf.cast(k, tf.int64)
         count = len(models)
-        epoch = tf.cast(k // count, tf.int32)
+        epoch = k // count
         index = tf.random.experimental.index_shuffle(
-            k % count, seed=tf.stack([seed, epoch]), max_index=tf.cast(count - 1, tf.int64)
+            k % count,
+            seed=tf.stack([tf.cast(seed, tf.int64), epoch]),
+            max_index=tf.cast(count - 1, tf.int64),
         )
         if fixed:
             views = tf.constant(fixed)

@@ -51,7 +51,7 @@ def load_split(path: str, models: Sequence[Model]) -> dict[str, list[Model]]:
         ranks = {split: {key: None for key in names[split]} for split in SPLITS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"Expected the split of a run, received {path}, which cannot be read ({error!r}). "
-            "Give the --workdir of a run that `train` made."
+            f"Expected the split of a run, received {path}, which cannot be read "
+            f"({type(error).__name__}: {error}). Give the --workdir of a run that `train` made."
         ) from None
     return {split: [model for model in models if model.key in ranks[split]] for split in SPLITS}

@@ -44,6 +44,10 @@ class R2N2(keras.Model):
         encoder_slope: float, LeakyReLU's slope in the encoder.
         decoder_slope: float, LeakyReLU's slope between the decoder's convolutions; 1 leaves them
             linear, as the notebook does.
+        initialization: "pytorch", U(-1/sqrt(n), 1/sqrt(n)) over the inputs n of a cell, biases
+            too: the default of its convolutions and dense layers, which the notebook keeps; or
+            "original", N(0, sqrt(2/n)) over the mean n of inputs and outputs, biases 0.1
+            (`lib/layers.py` of the Theano code).
 
     Input shape: `(B, T, H, W, C)` float in [0, 1]; T need not be known before the call.
     Output shape: `(B, N, N, N)` float32 [x, y, z], y up: the probability that a voxel is occupied.
@@ -69,20 +73,25 @@ class R2N2(keras.Model):
         grid_upsamplings,
         encoder_slope,
         decoder_slope,
+        initialization,
         **kwargs,
     ):
         # === Layers ===
+        def filled(fan_in, fan_out):
+            return _initializers(initialization, fan_in, fan_out)
+
         encoder = []
         fan_in = channels
         stages = zip(encoder_filters, encoder_kernel_sizes, strict=True)
         for n, (filters, kernel_size) in enumerate(stages, start=1):
+            area = kernel_size**2
             encoder += [
                 layers.Conv2D(
                     filters,
                     kernel_size,
                     padding="same",
                     name=f"encoder_conv{n}",
-                    **_uniform(fan_in * kernel_size**2),
+                    **filled(fan_in * area, filters * area),
                 ),
                 layers.MaxPooling2D(2, name=f"encoder_pool{n}"),
                 layers.LeakyReLU(encoder_slope, name=f"encoder_act{n}"),
@@ -91,21 +100,22 @@ class R2N2(keras.Model):
         pooled_size = image_size // 2 ** len(encoder_filters)
         encoder += [
             layers.Flatten(name="encoder_flatten"),
-            layers.Dense(features, name="encoder_dense", **_uniform(fan_in * pooled_size**2)),
+            layers.Dense(
+                features, name="encoder_dense", **filled(fan_in * pooled_size**2, features)
+            ),
         ]
 
         gates = GridLSTMCell.num_gates * hidden_channels
         # About 4 of 5 weights of the full network are in this layer: every grid cell has its own.
         gate_inputs = layers.Dense(
-            grid_edge**3 * gates, name="recurrence_gate_inputs", **_uniform(features)
+            grid_edge**3 * gates,
+            name="recurrence_gate_inputs",
+            **filled(features, grid_edge**3 * hidden_channels),  # a gate at a time
         )
         to_grid = layers.Reshape((-1, *[grid_edge] * 3, gates), name="recurrence_to_grid")
+        fan = hidden_channels * recurrent_kernel_size**3
         recurrence = GridRNN(
-            GridLSTMCell(
-                hidden_channels,
-                recurrent_kernel_size,
-                **_uniform(hidden_channels * recurrent_kernel_size**3),
-            ),
+            GridLSTMCell(hidden_channels, recurrent_kernel_size, name="cell", **filled(fan, fan)),
             name="recurrence",
         )
 
@@ -114,7 +124,7 @@ class R2N2(keras.Model):
         for n, filters in enumerate(decoder_filters, start=1):
             if n > 1 and decoder_slope != 1:
                 decoder.append(layers.LeakyReLU(decoder_slope, name=f"decoder_act{n - 1}"))
-            initializers = _uniform(fan_in * 3**3)
+            initializers = filled(fan_in * 3**3, filters * 3**3)
             if n <= grid_upsamplings:
                 decoder.append(UpsampleConv3D(filters, name=f"decoder_up_conv{n}", **initializers))
             else:
@@ -154,6 +164,7 @@ class R2N2(keras.Model):
         self.grid_upsamplings = grid_upsamplings
         self.encoder_slope = encoder_slope
         self.decoder_slope = decoder_slope
+        self.initialization = initialization
 
     def get_config(self):
         # Not chained to Functional's config, which lists layers instead of these arguments.
@@ -172,6 +183,7 @@ class R2N2(keras.Model):
             "grid_upsamplings": self.grid_upsamplings,
             "encoder_slope": self.encoder_slope,
             "decoder_slope": self.decoder_slope,
+            "initialization": self.initialization,
         }
 
     @classmethod
@@ -223,13 +235,18 @@ class R2N2(keras.Model):
         return model
 
 
-def _uniform(fan_in):
-    """PyTorch's default for convolutions and dense layers: U(-1/sqrt(n), 1/sqrt(n)), biases too.
-
-    The notebook keeps that default, so the presets that follow the notebook do.
-    """
-    limit = fan_in**-0.5
-    return {
-        name: keras.initializers.RandomUniform(-limit, limit)
-        for name in ("kernel_initializer", "bias_initializer")
-    }
+def _initializers(initialization, fan_in, fan_out):
+    """Initializers of a kernel and its bias, as arguments of a layer."""
+    if initialization == "pytorch":
+        limit = fan_in**-0.5
+        kernel, bias = (keras.initializers.RandomUniform(-limit, limit) for _ in range(2))
+    elif initialization == "original":
+        mean_fan = (fan_in + fan_out) / 2
+        kernel = keras.initializers.RandomNormal(0.0, (2 / mean_fan) ** 0.5)
+        bias = keras.initializers.Constant(0.1)
+    else:
+        raise ValueError(
+            'Expected initialization to be "pytorch" or "original". '
+            f"Received: initialization={initialization!r}"
+        )
+    return {"kernel_initializer": kernel, "bias_initializer": bias}

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from r2n2_keras.data import binvox
+from r2n2_keras.data.categories import SYNSET_IDS
 from r2n2_keras.errors import InputError
 from r2n2_keras.shapes import furniture
 from r2n2_keras.shapes.camera import Camera, random_camera
@@ -120,7 +121,7 @@ def write_model(
 ) -> None:
     """Writes one model's renderings and voxels into the tree at `root`."""
     # The category's synset id is a stable number for it; an order of categories is not.
-    synset_id = furniture.CATEGORIES[category][0]
+    synset_id = SYNSET_IDS[category]
     rng = np.random.default_rng([seed, int(synset_id), index])
     parts = furniture.make(category, rng)
     cameras = [_rounded(random_camera(rng)) for _ in range(num_views)]

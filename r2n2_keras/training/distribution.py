@@ -25,10 +25,14 @@ def strategy_for(name: str, cpu_devices: int, batch_size: int) -> tf.distribute.
         strategy = tf.distribute.OneDeviceStrategy(names[0])
     else:
         strategy = tf.distribute.MirroredStrategy(names)
-    replicas = strategy.num_replicas_in_sync
+    check_batch_size(batch_size, strategy.num_replicas_in_sync)
+    return strategy
+
+
+def check_batch_size(batch_size: int, replicas: int) -> None:
+    """Raises an InputError where replicas cannot share a global batch evenly."""
     if batch_size % replicas:
         raise InputError(
             f"Expected --batch_size to be a multiple of the {replicas} replicas, received "
             f"{batch_size}. Use {max(1, batch_size // replicas) * replicas}."
         )
-    return strategy

@@ -148,7 +148,7 @@ class _Run:
             "iou": iou,
             "val_loss": val_loss,
             "val_iou": val_iou,
-            "learning_rate": float(self.optimizer.learning_rate),
+            "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
         }
         self.rows.append(row)
         is_best = best is None or val_iou > best["val_iou"]

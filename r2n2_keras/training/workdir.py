@@ -24,8 +24,8 @@ COLUMNS = (
 )
 
 
-def open_workdir(config) -> None:
-    """Makes `config.workdir` ready to train in, and says in a line what it removes.
+def check_workdir(config) -> None:
+    """Tells whether `config.workdir` may be trained in, before anything is made.
 
     Raises:
         InputError: no workdir is given, or it holds a run of another preset.
@@ -35,25 +35,26 @@ def open_workdir(config) -> None:
             "Expected --workdir=DIR, the folder of the run, received none. Give one, or "
             "--flagfile=configs/quickstart.cfg."
         )
-    path = os.path.join(config.workdir, FLAGS)
-    if config.overwrite:
-        _remove(config.workdir)
-    elif os.path.isfile(path):
-        found = config_lib.parse([f"--flagfile={path}"], from_run=False).model
+    if os.path.exists(config.workdir) and not os.path.isdir(config.workdir):
+        raise InputError(
+            f"Expected --workdir to be a folder, received the file {config.workdir}. Give another."
+        )
+    flags = os.path.join(config.workdir, FLAGS)
+    if os.path.isfile(flags) and not config.overwrite:
+        found = config_lib.parse([f"--flagfile={flags}"], from_run=False).model
         if found != config.model:
             raise InputError(
                 f"Expected a run of --model={config.model} in {config.workdir}, received one of "
                 f"{found}. Give another --workdir, or --overwrite to remove that run."
             )
-    if config.dry_run:
-        return
-    try:
-        os.makedirs(config.workdir, exist_ok=True)
-    except FileExistsError:
-        raise InputError(
-            f"Expected --workdir to be a folder, received the file {config.workdir}. Give another."
-        ) from None
-    write_text(path, config.to_flagfile())
+
+
+def open_workdir(config) -> None:
+    """Makes the folder of a run and saves its settings; says in a line what it removes."""
+    if config.overwrite:
+        _remove(config.workdir)
+    os.makedirs(config.workdir, exist_ok=True)
+    write_text(os.path.join(config.workdir, FLAGS), config.to_flagfile())
 
 
 def model_file(config) -> str:

@@ -1,8 +1,5 @@
 """The camera against hand-made cases and against the real renderings."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,16 +85,13 @@ def _silhouette_iou(points, scale, camera, alpha):
     return (seen & alpha).sum() / (seen | alpha).sum()
 
 
-def test_voxels_of_real_models_cover_their_renderings():
-    if not os.environ.get("R2N2_REAL_DATA"):
-        pytest.skip("R2N2_REAL_DATA does not name a folder of real files")
-    root = Path(os.environ["R2N2_REAL_DATA"])
+def test_voxels_of_real_models_cover_their_renderings(real_data):
     right, swapped = [], []
-    files = sorted(root.glob("ShapeNetVox32/*/*/model.binvox"))
+    files = sorted(real_data.glob("ShapeNetVox32/*/*/model.binvox"))
     assert files
     for file in files:
         synset_id, model_id = file.parts[-3:-1]
-        folder = root / "ShapeNetRendering" / synset_id / model_id / "rendering"
+        folder = real_data / "ShapeNetRendering" / synset_id / model_id / "rendering"
         lines = (folder / "rendering_metadata.txt").read_text().splitlines()
         voxels = binvox.read(file)
         points = ((np.argwhere(voxels.data) + 0.5) / 32 - 0.5) * voxels.scale

@@ -1,0 +1,215 @@
+"""How to draw a chair: a base, a seat, a back and perhaps arms, each of several kinds."""
+
+import itertools
+
+import numpy as np
+import trimesh
+
+from r2n2_keras.shapes.furniture.parts import (
+    FABRICS,
+    METALS,
+    WOODS,
+    Part,
+    beam,
+    box,
+    chance,
+    coloured_mesh,
+    disc,
+    either,
+    four_legs,
+    leaning,
+    pedestal,
+    pick_colour,
+    thinnest,
+)
+
+
+def build(rng: np.random.Generator) -> list[Part]:
+    """Dining, bar, club and office chairs: five bases, five backs, three kinds of arms."""
+    kind = rng.choice(["dining", "bar", "club", "wide"], p=[0.5, 0.15, 0.15, 0.2])
+    width = {"dining": rng.uniform(0.4, 0.52), "bar": rng.uniform(0.36, 0.46)}.get(
+        kind, rng.uniform(0.55, 0.75)
+    )
+    depth = width * rng.uniform(0.85, 1.1)
+    seat_top = {"bar": rng.uniform(0.62, 0.8), "club": rng.uniform(0.34, 0.42)}.get(
+        kind, rng.uniform(0.4, 0.5)
+    )
+    back = {"bar": rng.uniform(0.18, 0.4), "club": rng.uniform(0.3, 0.5)}.get(
+        kind, rng.uniform(0.35, 0.65)
+    )
+    thin = thinnest(1.2 * width, depth, seat_top + back)  # arms make it wider
+    frame = pick_colour(rng, either(rng, WOODS, WOODS, METALS))
+    cloth = either(rng, frame, pick_colour(rng, FABRICS), pick_colour(rng, FABRICS))
+
+    seat = max(thin, rng.uniform(0.03, 0.12 if kind != "club" else 0.2))
+    parts = _chair_base(rng, depth, width, seat_top - seat, thin, frame, kind)
+    round_seat = kind != "club" and chance(rng, 0.2)
+    if round_seat:
+        shape = disc(width / 2, seat_top - seat, seat_top, cloth)
+        shape.vertices[:, 0] *= depth / width
+        parts.append(shape)
+    else:
+        parts.append(
+            box((-depth / 2, seat_top - seat, -width / 2), (depth / 2, seat_top, width / 2), cloth)
+        )
+    lean = rng.uniform(0, 0.25)
+    parts += _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, round_seat)
+    arms = rng.choice(
+        ["none", "posts", "panels"], p=[0.1, 0.3, 0.6] if kind == "club" else [0.55, 0.35, 0.1]
+    )
+    rise = min(rng.uniform(0.16, 0.26), back * 0.8)
+    parts += _chair_arms(rng, arms, depth, width, seat_top, rise, thin, frame, cloth)
+    return parts
+
+
+def _chair_base(rng, depth, width, top, thin, colour, kind) -> list[Part]:
+    """What carries a seat whose underside is at `top`."""
+    odds = [0.1, 0.15, 0.0, 0.25, 0.5] if kind == "club" else [0.55, 0.2, 0.1, 0.1, 0.05]
+    base = rng.choice(["legs", "pedestal", "cantilever", "panels", "block"], p=odds)
+    if base == "pedestal":
+        return pedestal(rng, width * rng.uniform(0.4, 0.55), top, thin, colour)
+    if base == "cantilever":
+        return [
+            bar
+            for z in (-width / 2 + thin / 2, width / 2 - thin / 2)
+            for bar in (
+                beam((-depth / 2, thin / 2, z), (depth / 2, thin / 2, z), thin, colour),
+                beam((depth / 2 - thin / 2, 0, z), (depth / 2 - thin / 2, top, z), thin, colour),
+            )
+        ] + [
+            beam(
+                (-depth / 2, thin / 2, -width / 2), (-depth / 2, thin / 2, width / 2), thin, colour
+            )
+        ]
+    if base == "panels":
+        side = max(thin, 0.04)
+        return [
+            box((-depth / 2, 0, z), (depth / 2, top, z + sign * side), colour)
+            for z, sign in ((-width / 2, 1), (width / 2, -1))
+        ]
+    if base == "block":
+        inset = rng.uniform(0, 0.06)
+        x, z = depth / 2 - inset, width / 2 - inset
+        return [box((-x, 0, -z), (x, top, z), colour)]
+    parts = four_legs(rng, depth, width, top, thin, colour)
+    if chance(rng, 0.4):  # stretchers
+        height, x, z = top * rng.uniform(0.2, 0.6), depth / 2 - thin, width / 2 - thin
+        parts += [beam((-x, height, s * z), (x, height, s * z), thin, colour) for s in (-1, 1)]
+        parts.append(beam((0, height, -z), (0, height, z), thin, colour))
+    return parts
+
+
+def _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, round_seat):
+    """A back of height `back` above the seat, leaning by `lean` radians."""
+    style = rng.choice(["solid", "slats", "rungs", "frame", "tub"], p=[0.35, 0.2, 0.2, 0.15, 0.1])
+    thick = max(thin, rng.uniform(0.03, 0.09))
+    rear, top = -depth / 2, seat_top + back
+    half = width / 2 * (0.8 if round_seat else 1.0)
+    if style == "tub":
+        return _tub(depth, width, seat_top, top, thick, cloth)
+    posts = [
+        box((rear, seat_top - thin, z), (rear + thick, top, z + sign * thin), frame)
+        for z, sign in ((-half, 1), (half, -1))
+    ]
+    rail = max(thin, rng.uniform(0.05, 0.12))
+    # Rails lie a little within the posts, so that no two faces share a plane.
+    low, high = rear + 0.05 * thick, rear + 0.95 * thick
+    crest = box((low, top - rail, -half + 0.002), (high, top + 0.004, half - 0.002), frame)
+    if style == "solid":
+        gap = either(rng, 0.0, 0.0, rng.uniform(0.1, 0.4)) * back
+        pieces = [box((rear, seat_top + gap, -half), (rear + thick, top, half), cloth)]
+        if gap:
+            pieces += [
+                box(
+                    (low, seat_top - thin, s * half * 0.5 - thin / 2),
+                    (high, seat_top + gap + 0.01, s * half * 0.5 + thin / 2),
+                    frame,
+                )
+                for s in (-1, 1)
+            ]
+    elif style == "slats":
+        count = max(1, min(int(rng.integers(2, 6)), int(2 * half / (2.2 * thin)) - 1))
+        places = np.linspace(-half, half, count + 2)[1:-1]
+        pieces = [*posts, crest] + [
+            box(
+                (low, seat_top - thin / 2, z - thin / 2),
+                (high, top - thin / 2, z + thin / 2),
+                frame,
+            )
+            for z in places
+        ]
+    elif style == "rungs":
+        count = max(1, min(int(rng.integers(1, 5)), int(back / (2.4 * thin)) - 1))
+        places = np.linspace(seat_top, top - rail, count + 1)[:-1] + 0.12 * back
+        pieces = [*posts, crest] + [
+            box((low, y, -half + 0.002), (high, y + thin, half - 0.002), frame) for y in places
+        ]
+    else:
+        gap = back * rng.uniform(0.05, 0.3)
+        panel = box((low, seat_top + gap, -half * 0.7), (high, top - rail / 2, half * 0.7), cloth)
+        low_rail = box(
+            (low, seat_top + gap, -half + 0.002), (high, seat_top + gap + thin, half - 0.002), frame
+        )
+        pieces = [*posts, crest, low_rail]
+        if chance(rng, 0.6):
+            pieces.append(panel)
+    return [leaning(piece, lean, rear, seat_top) for piece in pieces]
+
+
+def _tub(depth, width, seat_top, top, thick, colour) -> list[Part]:
+    """A back that runs around the rear half of the seat."""
+    angles = np.linspace(np.pi / 2, 3 * np.pi / 2, 10)
+    points = np.stack(
+        [
+            (depth / 2 - thick / 2) * np.cos(angles),
+            np.zeros(10),
+            (width / 2 - thick / 2) * np.sin(angles),
+        ],
+        axis=1,
+    )
+    walls = []
+    for start, end in itertools.pairwise(points):
+        middle, step = (start + end) / 2, end - start
+        wall = trimesh.creation.box(
+            (np.linalg.norm(step) + thick * 0.4, top - seat_top + thick, thick)
+        )
+        turn = trimesh.transformations.rotation_matrix(np.arctan2(-step[2], step[0]), (0, 1, 0))
+        vertices = trimesh.transform_points(wall.vertices, turn)
+        walls.append(
+            coloured_mesh(
+                vertices + middle + (0, (seat_top + top - thick) / 2, 0), wall.faces, colour
+            )
+        )
+    return walls
+
+
+def _chair_arms(rng, arms, depth, width, seat_top, rise, thin, frame, cloth) -> list[Part]:
+    if arms == "none":
+        return []
+    thick = max(thin, rng.uniform(0.04, 0.08) if arms == "posts" else rng.uniform(0.05, 0.14))
+    front = depth / 2 * rng.uniform(0.5, 1.0)
+    parts = []
+    for side in (-1, 1):
+        inner, outer = side * (width / 2 - 0.3 * thick), side * (width / 2 + 0.7 * thick)
+        if arms == "panels":
+            bottom = seat_top - rng.uniform(0.05, 0.2)
+            parts.append(
+                box((-depth / 2 + 0.004, bottom, inner), (front, seat_top + rise, outer), cloth)
+            )
+            continue
+        parts.append(
+            box(
+                (-depth / 2 - 0.02, seat_top + rise - thin, inner),
+                (front, seat_top + rise, outer),
+                frame,
+            )
+        )
+        x = front - thin
+        parts.append(
+            box(
+                (x - thin / 2, seat_top - thin, inner + side * 0.003),
+                (x + thin / 2, seat_top + rise - thin / 2, outer - side * 0.003),
+                frame,
+            )
+        )
+    return parts

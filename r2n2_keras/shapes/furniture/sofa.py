@@ -1,0 +1,137 @@
+"""How to draw a sofa: seats in a row with a back, and perhaps arms, feet and a chaise."""
+
+import numpy as np
+
+from r2n2_keras.shapes.furniture.parts import (
+    FABRICS,
+    METALS,
+    WOODS,
+    Part,
+    beam,
+    box,
+    chance,
+    either,
+    leaning,
+    pick_colour,
+    thinnest,
+)
+
+
+def build(rng: np.random.Generator) -> list[Part]:
+    """Armchairs, two- to four-seaters, L-shapes and day beds."""
+    seats = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.35, 0.1]))
+    cushion, arm = rng.uniform(0.5, 0.7), rng.uniform(0.12, 0.28)
+    arms = rng.choice(["both", "left", "right", "none"], p=[0.7, 0.08, 0.08, 0.14])
+    depth, seat_top = rng.uniform(0.75, 1.05), rng.uniform(0.36, 0.48)
+    top = seat_top + rng.uniform(0.22, 0.55)
+    inner = seats * cushion
+    chaise = rng.uniform(0.4, 0.8) if seats >= 2 and chance(rng, 0.3) else 0.0
+    thin = thinnest(inner + 2 * arm, depth + chaise, top)
+    arm, back = max(arm, thin), max(thin, rng.uniform(0.14, 0.3))
+    cloth = pick_colour(rng, FABRICS)
+    pillow = either(rng, cloth, cloth, pick_colour(rng, FABRICS))
+    feet = either(rng, 0.0, max(thin, rng.uniform(0.06, 0.16)))
+    x, z = depth / 2, inner / 2
+
+    base = seat_top - max(thin, rng.uniform(0.1, 0.18))
+    feet = min(feet, base - thin)
+    feet = feet if feet > 0.03 else 0.0
+    parts = [box((-x + 0.003, feet, -z), (x - 0.02, base, z), cloth)]
+    seat_from = -x + back
+    gap = rng.uniform(0.006, 0.02)
+    for place in range(seats):
+        start = -z + place * cushion
+        parts.append(
+            box(
+                (seat_from, base - 0.01, start + gap / 2),
+                (x, seat_top, start + cushion - gap / 2),
+                pillow,
+            )
+        )
+    parts += _sofa_back(rng, seats, cushion, x, z, back, base, seat_top, top, thin, cloth, pillow)
+    rise = seat_top + rng.uniform(0.08, max(0.1, (top - seat_top) * 0.95))
+    rolled = chance(rng, 0.3)
+    for side, name in ((-1, "left"), (1, "right")):
+        if arms in ("both", name):
+            parts += _sofa_arm(side, x, z, arm, feet, rise, rolled, cloth)
+    if chaise:
+        parts += _chaise(rng, z, cushion, x, chaise, feet, base, seat_top, cloth, pillow)
+    if feet:
+        parts += _sofa_feet(rng, x, z, arm, arms, feet, thin)
+    return parts
+
+
+def _sofa_back(rng, seats, cushion, x, z, back, base, seat_top, top, thin, cloth, pillow):
+    """One upholstered back, or a low frame with a cushion for each seat."""
+    lean = rng.uniform(0, 0.2)
+    style = rng.choice(["slab", "cushions", "roll"], p=[0.45, 0.4, 0.15])
+    parts = [box((-x, base - 0.02, -z + 0.004), (-x + back, top, z - 0.004), cloth)]
+    if style == "cushions":
+        parts = [
+            box((-x, base - 0.02, -z + 0.004), (-x + back * 0.8, top - 0.06, z - 0.004), cloth)
+        ]
+        thick = max(thin, 0.14)
+        for place in range(seats):
+            start = -z + place * cushion
+            parts.append(
+                box(
+                    (-x + back * 0.7, seat_top - 0.03, start + 0.03),
+                    (-x + back * 0.7 + thick, top + 0.02, start + cushion - 0.03),
+                    pillow,
+                )
+            )
+    elif style == "roll":
+        radius = max(thin, back) * 0.6
+        parts.append(
+            beam(
+                (-x + back / 2, top, -z + 0.006),
+                (-x + back / 2, top, z - 0.006),
+                2 * radius,
+                cloth,
+                True,
+            )
+        )
+    return [leaning(part, lean, -x, base) for part in parts]
+
+
+def _sofa_arm(side, x, z, arm, feet, rise, rolled, cloth) -> list[Part]:
+    inner, outer = side * z, side * (z + arm)
+    parts = [box((-x, feet, inner), (x - 0.008, rise, outer), cloth)]
+    if rolled:
+        middle = (inner + outer) / 2
+        parts.append(
+            beam((-x - 0.004, rise, middle), (x + 0.01, rise, middle), arm * 1.25, cloth, True)
+        )
+    return parts
+
+
+def _chaise(rng, z, cushion, x, length, feet, base, seat_top, cloth, pillow) -> list[Part]:
+    """The long part of an L, in front of the first or the last seat."""
+    reach = x + length
+    start = either(rng, -z, z - cushion)
+    return [
+        box((x - 0.1, feet, start + 0.003), (reach - 0.01, base, start + cushion - 0.003), cloth),
+        box(
+            (x - 0.1, base - 0.005, start + 0.006),
+            (reach, seat_top - 0.004, start + cushion - 0.006),
+            pillow,
+        ),
+    ]
+
+
+def _sofa_feet(rng, x, z, arm, arms, height, thin) -> list[Part]:
+    colour, thick = pick_colour(rng, either(rng, WOODS, METALS)), thin * rng.uniform(1.0, 1.4)
+    left = -z - (arm if arms in ("both", "left") else 0) + thick
+    right = z + (arm if arms in ("both", "right") else 0) - thick
+    round_ = chance(rng, 0.5)
+    return [
+        beam(
+            (sx * (x - thick), 0, place),
+            (sx * (x - thick), height + thin, place),
+            thick,
+            colour,
+            round_,
+        )
+        for sx in (-1, 1)
+        for place in (left, right)
+    ]

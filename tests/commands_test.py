@@ -1,0 +1,294 @@
+"""The commands, run as a user runs them: in a process of their own, from a folder of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import r2n2_keras
+
+
+def run(command, *flags, cwd, **env):
+    """Runs `python -m r2n2_keras.<command>`."""
+    return subprocess.run(
+        [sys.executable, "-m", f"r2n2_keras.{command}", *flags],
+        capture_output=True, text=True, timeout=300, cwd=cwd, env={**os.environ, **env},
+    )  # fmt: skip
+
+
+def succeed(command, *flags, cwd, **env):
+    """Runs a command that must work; gives what it printed."""
+    result = run(command, *flags, cwd=cwd, **env)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def fail(command, *flags, cwd, **env):
+    """Runs a command that must refuse in one line; gives that line."""
+    result = run(command, *flags, cwd=cwd, **env)
+    assert result.returncode == 1, (result.stdout, result.stderr[-3000:])
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr[-3000:]
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+TRAIN = ("--model=tiny", "--workdir=run", "--batch_size=4", "--steps=3", "--evaluate_every_steps=2")
+
+
+@pytest.fixture(scope="module")
+def home(tree, tmp_path_factory):
+    """A folder in which a run was trained, evaluated, predicted with and exported."""
+    folder = tmp_path_factory.mktemp("home")
+    succeed("train", *TRAIN, f"--data_dir={tree}", cwd=folder)
+    succeed("evaluate", "--workdir=run", "--eval_views=1,3", cwd=folder)
+    succeed("predict", "--workdir=run", cwd=folder)
+    succeed("export", "--workdir=run", cwd=folder)
+    return folder
+
+
+def test_the_main_job_leaves_what_it_promises(home):
+    names = {path.name for path in (home / "run").iterdir()}
+    assert names == {
+        "flags.cfg", "split.json", "checkpoints", "metrics.csv", "tensorboard", "curves.png",
+        "model.keras", "evaluation.json", "evaluation.md", "prediction", "exports",
+    }  # fmt: skip
+    assert sorted(os.listdir(home / "run" / "exports")) == ["1"]
+    leftovers = [path for path in home.rglob("*") if "partial" in path.name]
+    assert leftovers == []
+
+
+def test_evaluation_is_of_models_that_were_held_out(home, tree):
+    split = json.loads((home / "run" / "split.json").read_text())
+    evaluation = json.loads((home / "run" / "evaluation.json").read_text())
+    assert evaluation["split"] == "test"
+    assert evaluation["samples"] == len(split["test"]) > 0
+    assert not set(split["test"]) & set(split["train"] + split["val"])
+    assert {(row["views"], row["threshold"]) for row in evaluation["summary"]} == {
+        (views, threshold) for views in (1, 3) for threshold in (0.2, 0.3, 0.4, 0.5)
+    }
+    assert evaluation["model"] == "tiny"
+    assert evaluation["step"] in (2, 3)
+
+
+def test_prediction_files_agree(home):
+    folder = home / "run" / "prediction"
+    with np.load(folder / "prediction.npz") as arrays:
+        occupancy, voxels = arrays["occupancy"], arrays["voxels"]
+    assert occupancy.shape == (32, 32, 32)
+    assert occupancy.dtype == np.float32
+    np.testing.assert_array_equal(voxels, occupancy > 0.4)
+    np.testing.assert_array_equal(r2n2_keras.binvox.read(folder / "prediction.binvox").data, voxels)
+    with Image.open(folder / "prediction.png") as picture:
+        assert picture.size[0] > 400
+
+
+def test_the_python_api_gives_what_the_command_gave(home, tree):
+    from r2n2_keras.serving.preprocess import read_views
+
+    model = r2n2_keras.R2N2.from_preset(home / "run")
+    split = json.loads((home / "run" / "split.json").read_text())
+    folder = tree / "ShapeNetRendering" / split["test"][0] / "rendering"
+    views = read_views([str(folder / f"0{n}.png") for n in range(3)], 64, 3, 240)
+    with np.load(home / "run" / "prediction" / "prediction.npz") as arrays:
+        np.testing.assert_allclose(model.predict(views[None])[0], arrays["occupancy"], atol=1e-5)
+
+
+def test_pictures_of_ones_own(home):
+    folder = home / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n, (size, suffix) in enumerate([((200, 120), "jpg"), ((64, 64), "png"), ((90, 90), "bmp")]):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n}.{suffix}")
+    output = succeed(
+        "predict", "--model_file=run/model.keras", "--images=photos", "--out=mine",
+        "--formats=npz,binvox", "--threshold=0.3", cwd=home,
+    )  # fmt: skip
+    assert "3 views" in output
+    assert sorted(os.listdir(home / "mine")) == ["prediction.binvox", "prediction.npz"]
+    with np.load(home / "mine" / "prediction.npz") as arrays:
+        np.testing.assert_array_equal(arrays["voxels"], arrays["occupancy"] > 0.3)
+
+
+def test_exporting_again_adds_a_version(home):
+    succeed("export", "--workdir=run", "--export_dir=versions", cwd=home)
+    succeed("export", "--model_file=run/model.keras", "--export_dir=versions", cwd=home)
+    assert sorted(os.listdir(home / "versions")) == ["1", "2"]
+
+
+def test_two_logical_devices_are_mirrored(tree, tmp_path):
+    succeed("train", *TRAIN, f"--data_dir={tree}", "--cpu_devices=2", cwd=tmp_path)
+    assert (tmp_path / "run" / "model.keras").is_file()
+
+
+def test_synthesised_data_is_announced_and_cached(tmp_path):
+    flags = (*TRAIN, "--models_per_category=3", "--categories=table,lamp")
+    first = succeed("train", *flags, "--steps=1", cwd=tmp_path, R2N2_CACHE=str(tmp_path / "cache"))
+    assert "synthesised furniture, not ShapeNet" in first
+    (folder,) = (tmp_path / "cache").iterdir()
+    stamp = folder.stat().st_mtime_ns
+    succeed("train", *flags, "--steps=2", cwd=tmp_path, R2N2_CACHE=str(tmp_path / "cache"))
+    assert folder.stat().st_mtime_ns == stamp
+
+
+def test_synthesize_writes_the_official_tree(tmp_path):
+    succeed(
+        "synthesize", "--out=data", "--categories=chair", "--models_per_category=2", "--views=3",
+        cwd=tmp_path,
+    )  # fmt: skip
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*") if p.is_file())
+    assert "data/ShapeNetRendering/03001627/chair_0001/rendering/02.png" in files
+    assert "data/ShapeNetVox32/03001627/chair_0001/model.binvox" in files
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "synthesize"])
+def test_help_teaches(command, tmp_path):
+    output = succeed(command, "--help", cwd=tmp_path)
+    assert f"python -m r2n2_keras.{command} --" in output
+    assert "--workdir: " in output
+    assert max(map(len, output.splitlines())) <= 100
+
+
+# Bad input: one line that says what was expected, what was received and what to do; exit code 1;
+# nothing half-written.
+
+
+def _copy(tree, tmp_path):
+    """A data set that may be damaged, and its first training model."""
+    data = tmp_path / "data"
+    shutil.copytree(tree, data)
+    return data, Path("03001627") / "chair_0000"
+
+
+def test_missing_data_dir(tmp_path):
+    line = fail("train", *TRAIN, "--data_dir=nowhere", cwd=tmp_path)
+    assert "--data_dir=nowhere" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_tree_without_pairs(tree, tmp_path):
+    data, _ = _copy(tree, tmp_path)
+    for path in data.rglob("model.binvox"):
+        path.unlink()
+    assert "no such pair" in fail("train", *TRAIN, "--data_dir=data", cwd=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_truncated_png(tree, tmp_path):
+    data, model = _copy(tree, tmp_path)
+    for png in (data / "ShapeNetRendering" / model / "rendering").glob("*.png"):
+        png.write_bytes(png.read_bytes()[:-40])
+    line = fail("train", *TRAIN, "--data_dir=data", "--steps=20", cwd=tmp_path)
+    assert "chair_0000/rendering/00.png" in line
+    assert "Expected a PNG" in line
+    _assert_no_run_left_broken(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "received b'' (0 bytes)"),
+        (b"#binvox 1\ndim 32 32 32\ndata\n\x00\x05", "run lengths that fill 32x32x32 cells"),
+        (
+            b"#binvox 1\ndim 16 16 16\ndata\n" + b"\x01\x80" * 32,
+            "expected 32 cells along each axis",
+        ),
+        (b"#binvox 1\ndim 32 32 32\ndata\n" + b"\x00\x80" * 256, "without an occupied voxel"),
+    ],
+    ids=["empty", "broken", "another size", "no voxels"],
+)
+def test_bad_binvox(tree, tmp_path, content, message):
+    data, model = _copy(tree, tmp_path)
+    (data / "ShapeNetVox32" / model / "model.binvox").write_bytes(content)
+    line = fail("train", *TRAIN, "--data_dir=data", "--steps=20", cwd=tmp_path)
+    assert "chair_0000/model.binvox" in line
+    assert message in line
+    _assert_no_run_left_broken(tmp_path)
+
+
+def _assert_no_run_left_broken(tmp_path):
+    """What stands under a final name is whole."""
+    assert [path for path in tmp_path.rglob("*partial*")] == []
+    model = tmp_path / "run" / "model.keras"
+    if model.exists():
+        r2n2_keras.R2N2.from_preset(model)
+
+
+def test_preset_that_does_not_exist(tree, tmp_path):
+    flags = [flag for flag in TRAIN if not flag.startswith("--model=")]
+    line = fail("train", *flags, f"--data_dir={tree}", "--model=huge", cwd=tmp_path)
+    assert "--model to be a preset (notebook, tiny)" in line
+    assert "'huge'" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_workdir_of_another_preset(home, tree):
+    before = sorted(path.name for path in (home / "run").iterdir())
+    flags = [flag for flag in TRAIN if not flag.startswith("--model=")]
+    line = fail("train", *flags, f"--data_dir={tree}", "--model=notebook", cwd=home)
+    assert "received one of tiny" in line
+    assert sorted(path.name for path in (home / "run").iterdir()) == before
+
+
+def test_batch_that_replicas_cannot_share(tree, tmp_path):
+    flags = (*TRAIN, f"--data_dir={tree}", "--cpu_devices=2", "--batch_size=3")
+    assert "multiple of the 2 replicas, received 3" in fail("train", *flags, cwd=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_zero_views(tree, tmp_path):
+    line = fail("train", *TRAIN, f"--data_dir={tree}", "--num_views=0", cwd=tmp_path)
+    assert "--num_views to be 1 or more" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_views_than_there_are(tree, home, tmp_path):
+    line = fail("train", *TRAIN, f"--data_dir={tree}", "--num_views=25", cwd=tmp_path)
+    assert "at least 25 renderings" in line
+    line = fail("evaluate", "--workdir=run", "--eval_views=1,50", cwd=home)
+    assert "at least 50 renderings" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "message"),
+    [
+        ("train", ["--model=tiny"], "Expected --workdir=DIR"),
+        ("evaluate", [], "Expected --workdir=DIR"),
+        ("evaluate", ["--workdir=nowhere"], "nowhere/model.keras, which does not exist"),
+        ("predict", ["--images=a.png"], "--workdir=DIR of a run or --model_file=FILE.keras"),
+        ("predict", ["--model_file=m.h5", "--out=o", "--images=a.png"], "or a .keras file"),
+        ("predict", ["--workdir=w", "--formats=step"], "--formats among npz,binvox,png"),
+        ("export", [], "--workdir=DIR of a run or --model_file=FILE.keras"),
+        ("synthesize", [], "Expected --out=DIR"),
+        ("synthesize", ["--out=o", "--categories=unicorn"], "unicorn"),
+    ],
+)
+def test_what_a_command_needs(command, flags, message, tmp_path):
+    assert message in fail(command, *flags, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_with_files_that_are_no_pictures(home):
+    (home / "notes.txt").write_text("not a picture")
+    (home / "empty").mkdir(exist_ok=True)
+    flags = ("--workdir=run", "--out=never")
+    assert "notes.txt" in fail("predict", *flags, "--images=notes.txt", cwd=home)
+    assert "no-such.png, which does not exist" in fail(
+        "predict", *flags, "--images=no-such.png", cwd=home
+    )
+    assert "received none" in fail("predict", *flags, "--images=empty", cwd=home)
+    assert not (home / "never").exists()
+
+
+def test_a_model_file_that_is_no_model(home):
+    (home / "broken.keras").write_bytes(b"PK\x03\x04 not a zip")
+    line = fail("export", "--model_file=broken.keras", "--export_dir=never", cwd=home)
+    assert "broken.keras, which cannot be read" in line
+    assert not (home / "never").exists()

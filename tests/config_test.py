@@ -1,0 +1,120 @@
+"""Settings and flags, and the flagfiles in configs/."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r2n2_keras import config
+from r2n2_keras.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.cfg"))
+
+
+def test_defaults_are_those_of_the_dataclass():
+    assert config.parse([]) == config.Config()
+
+
+def test_a_flagfile_gives_the_settings_back(tmp_path):
+    settings = config.Config(
+        model="tiny", categories=("chair", "table"), num_views="1..5", view_ids=(3, 11, 17),
+        learning_rate=2.5e-4, learning_rate_drop_steps=(10, 20), thresholds=(0.25,), seed=7,
+    )  # fmt: skip
+    (tmp_path / "flags.cfg").write_text(settings.to_flagfile())
+    assert config.parse([f"--flagfile={tmp_path / 'flags.cfg'}"]) == settings
+
+
+def test_the_command_line_wins_over_the_run(tmp_path):
+    run = config.Config(workdir=str(tmp_path), model="tiny", seed=7, batch_size=4)
+    (tmp_path / "flags.cfg").write_text(run.to_flagfile())
+    settings = config.parse([f"--workdir={tmp_path}", "--seed=8"])
+    assert (settings.model, settings.batch_size, settings.seed) == ("tiny", 4, 8)
+    fresh = config.parse([f"--workdir={tmp_path}", "--seed=8"], from_run=False)
+    assert fresh.model == config.Config().model
+
+
+def test_orders_are_not_kept_for_the_next_command():
+    saved = config.Config(overwrite=True, dry_run=True, model_file="m.keras").to_flagfile()
+    assert "overwrite" not in saved
+    assert "dry_run" not in saved
+    assert "model_file" not in saved
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--batch_sise=3", "Did you mean: batch_size"),
+        ("--strategy=many", r"<auto\|one_device\|mirrored>"),
+        ("--batch_size=four", "batch_size=four"),
+        ("--batch_size=0", "--batch_size to be a number above 0, received 0"),
+        ("--model=huge", r"--model to be a preset \(notebook, tiny\), received 'huge'"),
+        ("--seed=-1", "--seed"),
+        ("--seed=4294967296", "--seed"),
+        ("--steps=-1", "--steps to be a number above 0"),
+        ("--num_views=0", "--num_views to be 1 or more.*received '0'"),
+        ("--num_views=5..1", "--num_views"),
+        ("--num_views=many", "--num_views"),
+        ("--eval_views=1,x", "--eval_views to be a list of ints"),
+        ("--eval_views=0", "--eval_views to be numbers of views above 0"),
+        ("--eval_views=", "at least one number of views"),
+        ("--thresholds=1.5", "between 0 and 1"),
+        ("--thresholds=nan", "between 0 and 1"),
+        ("--background=300", "0 to 255"),
+        ("--learning_rate=nan", "--learning_rate"),
+        ("--learning_rate_drop_steps=20,10", "a rising list"),
+        ("--view_ids=-1", "--view_ids"),
+        ("chair.png", "Expected flags only, received 'chair.png'"),
+        ("--flagfile=no-such.cfg", "no-such.cfg"),
+    ],
+)
+def test_bad_flags_end_in_one_line(flag, message):
+    with pytest.raises(InputError, match=message) as error:
+        config.parse([flag])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", (3, 3)), ("1..5", (1, 5)), ("12", (12, 12)), ("2..2", (2, 2))]
+)
+def test_view_range(text, expected):
+    assert config.Config(num_views=text).view_range == expected
+
+
+def test_fixed_views_set_the_range():
+    assert config.Config(view_ids=(3, 11, 17)).view_range == (3, 3)
+
+
+def test_help_names_every_flag_once():
+    lines = config.help_text("Does a thing.").splitlines()
+    assert lines[0] == "Does a thing."
+    for name in config.Config.__dataclass_fields__:
+        assert sum(line.startswith((f"  --{name}:", f"  --{name}=")) for line in lines) == 1
+
+
+def test_the_configs_of_the_issue_are_there():
+    assert {"quickstart.cfg", "notebook.cfg"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_config_opens_with_what_it_is(path):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    text = " ".join(header)
+    assert f"python -m r2n2_keras.train --flagfile=configs/{path.name}" in text
+    assert "Time:" in text
+    assert "Score:" in text
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_config_dry_runs(path, tmp_path):
+    # Few models and a small batch: enough to build everything and make two steps.
+    command = [sys.executable, "-m", "r2n2_keras.train", f"--flagfile={path}", "--dry_run"]
+    command += ["--models_per_category=12", "--batch_size=2"]
+    env = {**os.environ, "R2N2_CACHE": str(tmp_path / "cache")}
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=env
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "Dry run: 2 steps done" in result.stdout
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cache"]

@@ -1,0 +1,36 @@
+"""What the tests share: a small data set, the real files, and how hypothesis draws."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# The same examples on every machine, and no folder of remembered failures beside the code.
+hypothesis.settings.register_profile(
+    "r2n2", derandomize=True, database=None, deadline=None, max_examples=40
+)
+hypothesis.settings.load_profile("r2n2")
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory) -> Path:
+    """A synthesised data set: 4 categories of 5 models, 6 views each."""
+    from r2n2_keras.shapes import dataset
+
+    out = tmp_path_factory.mktemp("tree") / "data"
+    return dataset.synthesize(out, models_per_category=5, num_views=6, processes=1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real 3D-R2N2 files that R2N2_REAL_DATA names; skips where there is none."""
+    folder = os.environ.get("R2N2_REAL_DATA")
+    if not folder:
+        pytest.skip("R2N2_REAL_DATA does not name a folder of real 3D-R2N2 files")
+    if not os.path.isdir(folder):
+        pytest.skip(f"R2N2_REAL_DATA={folder} is not a folder")
+    return Path(folder)

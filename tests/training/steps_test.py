@@ -1,0 +1,91 @@
+"""One training step: its loss, its learning rate, and the same on one device as on two."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from r2n2_keras.training import steps
+
+
+@pytest.mark.parametrize("step", [0, 49, 50, 99, 100, 949])
+def test_rate_dropped_every_n_steps_is_the_notebooks(step):
+    schedule = steps.learning_rate(5e-5, drop_every=50, drop_factor=0.5)
+    assert float(schedule(step)) == pytest.approx(5e-5 * 0.5 ** (step // 50), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 1e-4), (19_999, 1e-4), (20_000, 1e-5), (59_999, 1e-5), (60_000, 1e-6)]
+)
+def test_rate_dropped_at_steps_is_the_papers(step, rate):
+    schedule = steps.learning_rate(1e-4, drop_steps=(20_000, 60_000), drop_factor=0.1)
+    assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+
+
+def test_rate_without_drops_is_constant():
+    assert steps.learning_rate(3e-4) == 3e-4
+
+
+def test_sample_losses_are_mean_cross_entropies():
+    rng = np.random.default_rng(0)
+    voxels = (rng.random((3, 4, 4, 4)) > 0.5).astype("float32")
+    occupancy = rng.uniform(0.05, 0.95, voxels.shape).astype("float32")
+    cells = -(voxels * np.log(occupancy) + (1 - voxels) * np.log(1 - occupancy))
+    np.testing.assert_allclose(
+        steps.sample_losses(voxels, occupancy), cells.mean(axis=(1, 2, 3)), rtol=1e-5
+    )
+
+
+# Logical devices must be set before TensorFlow starts, hence a process for each case.
+_LOSSES = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+from r2n2_keras.model.r2n2 import R2N2
+from r2n2_keras.training import distribution, steps
+
+strategy = distribution.strategy_for("auto", int(sys.argv[1]), 4)
+keras.utils.set_random_seed(0)
+with strategy.scope():
+    model = R2N2(
+        image_size=16, channels=3, encoder_filters=(8, 8), encoder_kernel_sizes=(3, 3),
+        features=16, grid_edge=4, hidden_channels=8, recurrent_kernel_size=3,
+        decoder_filters=(8, 1), grid_upsamplings=1, encoder_slope=0.1, decoder_slope=1,
+        initialization="original",
+    )
+    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
+    optimizer.build(model.trainable_variables)
+train_step = steps.make_train_step(strategy, model, optimizer, 4, 0.4)
+rng = np.random.default_rng(0)
+losses = []
+for step in range(10):
+    views = 1 + step % 3
+    images = rng.random((4, views, 16, 16, 3), dtype="float32")
+    voxels = (rng.random((4, 8, 8, 8)) > 0.5).astype("float32")
+    batch = tf.data.Dataset.from_tensors((images, voxels)).unbatch().batch(4)
+    images, voxels = next(iter(strategy.experimental_distribute_dataset(batch)))
+    losses.append([float(x) for x in train_step(images, voxels)])
+print(json.dumps({
+    "replicas": strategy.num_replicas_in_sync,
+    "losses": losses,
+    "weights": [float(np.abs(w).sum()) for w in model.get_weights()],
+}))
+"""
+
+
+def _run(devices):
+    result = subprocess.run(
+        [sys.executable, "-c", _LOSSES, str(devices)], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_two_mirrored_devices_train_as_one():
+    one, two = _run(1), _run(2)
+    assert (one["replicas"], two["replicas"]) == (1, 2)
+    np.testing.assert_allclose(two["losses"], one["losses"], atol=1e-5)
+    np.testing.assert_allclose(two["weights"], one["weights"], rtol=1e-4)
+    first, last = one["losses"][0][0], one["losses"][-1][0]
+    assert last != pytest.approx(first, abs=1e-4)  # it did train

@@ -1,0 +1,72 @@
+"""The folder of a run."""
+
+import pytest
+
+from r2n2_keras import config as config_lib
+from r2n2_keras.config import Config
+from r2n2_keras.errors import InputError
+from r2n2_keras.training import workdir
+
+
+def _row(step, val_iou):
+    return {
+        "step": step,
+        "epoch": step / 10,
+        "samples": step * 4,
+        "seconds": 1.5 * step,
+        "loss": 0.5,
+        "iou": 0.25,
+        "val_loss": 0.6,
+        "val_iou": val_iou,
+        "learning_rate": 1e-4,
+    }
+
+
+def test_opening_writes_flags_that_parse_back(tmp_path):
+    config = Config(workdir=str(tmp_path / "run"), model="tiny", num_views="1..5", steps=7)
+    workdir.open_workdir(config)
+    saved = config_lib.parse([f"--flagfile={tmp_path / 'run' / 'flags.cfg'}"], from_run=False)
+    assert saved == config
+
+
+def test_the_run_of_another_preset_is_kept(tmp_path):
+    workdir.open_workdir(Config(workdir=str(tmp_path), model="tiny"))
+    with pytest.raises(InputError, match=r"--model=notebook .* received one of tiny.*--overwrite"):
+        workdir.check_workdir(Config(workdir=str(tmp_path), model="notebook"))
+    workdir.check_workdir(Config(workdir=str(tmp_path), model="tiny"))
+    workdir.check_workdir(Config(workdir=str(tmp_path), model="notebook", overwrite=True))
+
+
+def test_overwrite_removes_the_run_and_nothing_else(tmp_path, capsys):
+    workdir.open_workdir(Config(workdir=str(tmp_path), model="tiny"))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "ckpt-1.index").write_text("")
+    (tmp_path / "notes.txt").write_text("mine")
+    workdir.open_workdir(Config(workdir=str(tmp_path), model="notebook", overwrite=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flags.cfg", "notes.txt"]
+    assert "flags.cfg, checkpoints" in capsys.readouterr().out
+
+
+def test_missing_workdir():
+    with pytest.raises(InputError, match=r"Expected --workdir=DIR"):
+        workdir.check_workdir(Config())
+
+
+def test_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="folder"):
+        workdir.check_workdir(Config(workdir=str(tmp_path / "file")))
+
+
+def test_metrics_round_trip(tmp_path):
+    rows = [_row(10, 0.1), _row(20, 0.3), _row(30, 0.2)]
+    workdir.write_metrics(str(tmp_path), rows)
+    assert workdir.read_metrics(str(tmp_path)) == rows
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert header == "step,epoch,samples,seconds,loss,iou,val_loss,val_iou,learning_rate"
+    assert workdir.best_row(rows)["step"] == 20
+
+
+def test_metrics_of_a_new_run_are_empty(tmp_path):
+    assert workdir.read_metrics(str(tmp_path)) == []
+    assert workdir.best_row([]) is None
