@@ -6,7 +6,8 @@
 Settings come from the run's flags.cfg; flags given here win. The split is the run's own, from
 split.json; --split=all scores every model of --data_dir.
 
-Writes <workdir>/evaluation.json, evaluation.md and examples.png, and prints the tables.
+Writes <workdir>/evaluation.json, evaluation.md and examples.png (a sample of each category), and
+prints the tables.
 """
 
 import os
@@ -20,6 +21,7 @@ def main(config):
     from r2n2_keras.errors import InputError
     from r2n2_keras.evaluation import report, scores
     from r2n2_keras.model.r2n2 import R2N2
+    from r2n2_keras.outputs import pictures
     from r2n2_keras.training import workdir
 
     if not config.workdir:
@@ -72,6 +74,17 @@ def main(config):
         path = os.path.join(config.workdir, name)
         workdir.write_text(path, text)
         print(f"Wrote {path}")
+    examples = scores.examples(
+        model,
+        evaluated,
+        frame,
+        num_views=min(max(config.eval_views), pictures.EXAMPLE_VIEWS),
+        threshold=config.threshold,
+        view_ids=config.view_ids,
+    )
+    path = os.path.join(config.workdir, "examples.png")
+    pictures.save(pictures.examples_picture(examples), path)
+    print(f"Wrote {path}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_the_main_job_leaves_what_it_promises(home):
     names = {path.name for path in (home / "run").iterdir()}
     assert names == {
         "flags.cfg", "split.json", "checkpoints", "metrics.csv", "tensorboard", "curves.png",
-        "model.keras", "evaluation.json", "evaluation.md", "prediction", "exports",
+        "model.keras", "evaluation.json", "evaluation.md", "examples.png", "prediction", "exports",
     }  # fmt: skip
     assert sorted(os.listdir(home / "run" / "exports")) == ["1"]
     leftovers = [path for path in home.rglob("*") if "partial" in path.name]

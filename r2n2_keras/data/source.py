@@ -1,5 +1,7 @@
 """Where a command's data comes from: `--data_dir`, or the synthesised set."""
 
+import sys
+
 import keras
 
 from r2n2_keras.data.catalogue import Model, list_models
@@ -22,7 +24,7 @@ def find_models(config) -> list[Model]:
 
     def progress(done, total):
         nonlocal bar
-        bar = bar or keras.utils.Progbar(total, unit_name="model")
+        bar = bar or keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()), unit_name="model")
         bar.update(done)
 
     folder = dataset.default_dataset(

@@ -135,6 +135,9 @@ def print_report(report: dict) -> None:
         for number, line in enumerate(lines):
             is_last_category = "category" in header and number == len(lines) - len(AVERAGES) - 1
             table.add_row(*line, end_section=is_last_category)
+        # A table too wide for the terminal runs over its edge: rich would cut the numbers instead.
+        unlimited = console.options.update(max_width=10_000)
+        console.width = max(console.width, console.measure(table, options=unlimited).minimum)
         console.print(table)
 
 

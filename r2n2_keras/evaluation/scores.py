@@ -58,6 +58,28 @@ def score(model, models, frame, *, eval_views, thresholds, batch_size, view_ids=
     return [_collect(views, columns[views], thresholds) for views in eval_views]
 
 
+def examples(model, models, frame, *, num_views, threshold, view_ids=()):
+    """One sample of each category, to look at.
+
+    Returns:
+        Tuples of images `(T, H, W, C)`, predicted voxels and true voxels, both bool `(N, N, N)`,
+        and a caption.
+    """
+    chosen = list({model.synset_id: model for model in reversed(models)}.values())[::-1]
+    batches = pipeline.evaluation_batches(
+        chosen, frame, batch_size=1, num_views=num_views, view_ids=view_ids
+    )
+    rows = []
+    for sample, (images, voxels) in zip(
+        chosen, pipeline.explained(batches, chosen, frame), strict=True
+    ):
+        occupancy = model.predict(images, verbose=0)
+        iou = float(voxel_iou(voxels, occupancy, threshold)[0])
+        caption = f"{sample.category}, IoU {iou:.2f}"
+        rows.append((images[0].numpy(), occupancy[0] > threshold, voxels[0].numpy() > 0.5, caption))
+    return rows
+
+
 def _score_batch(voxels, occupancy, thresholds):
     """`(B, thresholds + 2)`: IoU at each threshold, average precision, loss."""
     ious = [np.asarray(voxel_iou(voxels, occupancy, threshold)) for threshold in thresholds]
@@ -113,14 +135,15 @@ def mean_shape_iou(train, val, evaluated, frame, *, batch_size) -> float:
 
     mean_grid = sum(batch.sum(axis=0, dtype=np.float64) for batch in grids(train)) / len(train)
 
-    def mean_iou(models, threshold):
+    def mean_ious(models, thresholds):
+        """Mean IoU at each threshold; one pass over the files serves all of them."""
         answer = mean_grid[None].astype(np.float32)
-        ious = [
-            np.asarray(voxel_iou(batch, np.repeat(answer, len(batch), 0), threshold))
-            for batch in grids(models)
-        ]
-        return float(np.concatenate(ious).mean())
+        ious = []
+        for batch in grids(models):
+            answers = np.repeat(answer, len(batch), axis=0)
+            ious.append([np.asarray(voxel_iou(batch, answers, cut)) for cut in thresholds])
+        return np.concatenate(ious, axis=1).mean(axis=1)
 
     thresholds = np.arange(0.05, 1.0, 0.05)
-    best = max(thresholds, key=lambda threshold: mean_iou(val or train, threshold))
-    return mean_iou(evaluated, best)
+    best = thresholds[np.argmax(mean_ious(val or train, thresholds))]
+    return float(mean_ious(evaluated, [best])[0])

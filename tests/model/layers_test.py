@@ -31,12 +31,11 @@ def sigmoid(x):
 
 def correlate(grids, kernel):
     """The 'same' convolution of deep learning, tap by tap: `(B, X, Y, Z, C)`, `(k, k, k, C, F)`."""
-    edge, grid = kernel.shape[0], grids.shape[1:4]
+    edge, (nx, ny, nz) = kernel.shape[0], grids.shape[1:4]
     padded = np.pad(grids.astype("float64"), [(0, 0), *[(edge // 2, edge // 2)] * 3, (0, 0)])
     result = 0
-    for tap in np.ndindex(edge, edge, edge):
-        window = tuple(slice(start, start + length) for start, length in zip(tap, grid))
-        result = result + padded[(slice(None), *window)] @ kernel[tap]
+    for x, y, z in np.ndindex(edge, edge, edge):
+        result = result + padded[:, x : x + nx, y : y + ny, z : z + nz] @ kernel[x, y, z]
     return result
 
 

@@ -14,7 +14,7 @@ from r2n2_keras.evaluation.metrics import VoxelIoU
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
 
-# The notebook's wiring, narrow: 13 pixels leave 6, then 3 after pooling; the grid grows 2, 4, 8, 16.
+# The notebook's wiring, narrow: pooling leaves 6 and 3 of 13 pixels, the grid grows from 2 to 16.
 # All tests share its shapes: a backend that compiles by shape then does so once.
 NARROW = {
     "image_size": 13,
@@ -58,7 +58,7 @@ def spread(model):
     return model
 
 
-# The notebook's network, with PyTorch's shapes: `(B, C, ...)`, kernels `(F, C, ...)`, dense `(F, C)`.
+# The notebook's network with PyTorch's shapes: `(B, C, ...)`, kernels `(F, C, ...)`.
 
 
 def sigmoid(x):

@@ -1,0 +1,245 @@
+"""Scores of a split against a naive evaluation, one picture and one model at a time."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from r2n2_keras.data import binvox, catalogue, pipeline
+from r2n2_keras.errors import InputError
+from r2n2_keras.evaluation import scores
+from r2n2_keras.model.r2n2 import R2N2
+from r2n2_keras.shapes import dataset
+
+THRESHOLDS = (0.3, 0.5)
+BACKGROUND = 240
+VIEWS = 3
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scores") / "data"
+    dataset.synthesize(folder, ("chair", "table"), 4, num_views=VIEWS, processes=1)
+    return catalogue.list_models(str(folder))
+
+
+@pytest.fixture(scope="module")
+def model():
+    """As large in and out as the files, so that no picture is resized; narrow inside."""
+    network = R2N2(
+        image_size=137,
+        channels=3,
+        encoder_filters=(2, 2, 4, 4, 4, 4),
+        encoder_kernel_sizes=(3,) * 6,
+        features=8,
+        grid_edge=4,
+        hidden_channels=4,
+        recurrent_kernel_size=3,
+        decoder_filters=(4, 4, 2, 1),
+        grid_upsamplings=3,
+        encoder_slope=0.1,
+        decoder_slope=1,
+        initialization="pytorch",
+    )
+    # Louder than fresh weights, with which all cells come out alike whatever the pictures show.
+    rng = np.random.default_rng(0)
+    network.set_weights(
+        [
+            rng.normal(0, 2 * np.prod(w.shape[:-1]) ** -0.5 if len(w.shape) > 1 else 0.2, w.shape)
+            for w in network.weights
+        ]
+    )
+    return network
+
+
+@pytest.fixture(scope="module")
+def frame(model):
+    return pipeline.Frame.of(model, BACKGROUND)
+
+
+def picture(path):
+    rgba = np.asarray(Image.open(path).convert("RGBA"), "float32") / 255
+    colour, alpha = rgba[..., :3], rgba[..., 3:]
+    return colour * alpha + BACKGROUND / 255 * (1 - alpha)
+
+
+def voxels_of(model):
+    return binvox.read(model.voxels).data
+
+
+def iou_of(voxels, occupancy, threshold):
+    predicted = occupancy > np.float32(threshold)
+    return (voxels & predicted).sum() / (voxels | predicted).sum()
+
+
+def cross_entropy(voxels, occupancy):
+    occupancy = np.clip(occupancy.astype("float64"), 1e-7, 1 - 1e-7)
+    return -np.mean(np.where(voxels, np.log(occupancy), np.log(1 - occupancy)))
+
+
+# Average precision
+
+
+@pytest.mark.parametrize("levels", [None, 10, 2, 1])
+@pytest.mark.parametrize("occupied", [0.02, 0.5, 1.0])
+def test_average_precision_is_that_of_scikit_learn(levels, occupied):
+    rng = np.random.default_rng(0)
+    voxels = rng.uniform(size=(6, 6, 6)) < occupied
+    voxels[0, 0, 0] = True
+    occupancy = rng.uniform(size=voxels.shape).astype("float32")
+    if levels:  # few different probabilities: ties
+        occupancy = np.floor(occupancy * levels).astype("float32") / levels
+    expected = average_precision_score(voxels.ravel(), occupancy.ravel())
+    assert scores.average_precision(voxels, occupancy) == pytest.approx(expected, rel=1e-9)
+    as_floats = scores.average_precision(voxels.astype("float32"), occupancy)
+    assert as_floats == pytest.approx(expected, rel=1e-9)
+
+
+def test_average_precision_of_a_perfect_order_is_one():
+    voxels = np.zeros((2, 2, 2), bool)
+    voxels[0] = True
+    assert scores.average_precision(voxels, voxels * 0.2 + 0.1) == 1
+    assert scores.average_precision(voxels, np.full(voxels.shape, 0.7)) == 0.5
+
+
+# score
+
+
+def naive_scores(model, models, view_ids):
+    """`(iou {threshold: (S,)}, average precision (S,), loss (S,))` with these views."""
+    ious, precisions, losses = {threshold: [] for threshold in THRESHOLDS}, [], []
+    for one in models:
+        images = [picture(f"{one.renderings}/{view:02d}.png") for view in view_ids]
+        occupancy = model.predict(np.array([images]), verbose=0)[0]
+        voxels = voxels_of(one)
+        for threshold in THRESHOLDS:
+            ious[threshold].append(iou_of(voxels, occupancy, threshold))
+        precisions.append(average_precision_score(voxels.ravel(), occupancy.ravel()))
+        losses.append(cross_entropy(voxels, occupancy))
+    return ious, precisions, losses
+
+
+def assert_same_scores(result, expected):
+    ious, precisions, losses = expected
+    assert tuple(result.iou) == THRESHOLDS
+    for threshold in THRESHOLDS:
+        # One cell on the other side of the threshold is rounding, not an error.
+        np.testing.assert_allclose(result.iou[threshold], ious[threshold], atol=1e-3)
+    np.testing.assert_allclose(result.average_precision, precisions, atol=1e-3)
+    np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+
+
+def test_scores_are_those_of_a_naive_evaluation(model, models, frame):
+    results = scores.score(
+        model, models, frame, eval_views=(1, VIEWS), thresholds=THRESHOLDS, batch_size=3
+    )
+    assert [result.views for result in results] == [1, VIEWS]
+    for result in results:
+        # A sample's n views are its first n renderings.
+        assert_same_scores(result, naive_scores(model, models, range(result.views)))
+    # The comparison would mean little if all models or all numbers of views scored alike.
+    assert np.ptp(results[0].loss) > 0.01
+    assert np.abs(results[0].loss - results[1].loss).max() > 0.01
+    assert np.ptp(results[0].iou[THRESHOLDS[0]]) > 0.01
+
+
+def test_view_ids_choose_the_renderings_and_their_order(model, models, frame):
+    (result,) = scores.score(
+        model,
+        models[:2],
+        frame,
+        eval_views=(2,),
+        thresholds=THRESHOLDS,
+        batch_size=2,
+        view_ids=(2, 0),
+    )
+    assert_same_scores(result, naive_scores(model, models[:2], (2, 0)))
+
+
+def test_more_views_than_renderings_are_told(model, models, frame):
+    message = f"Expected at least {VIEWS + 1} renderings of every model, received .* with {VIEWS}"
+    with pytest.raises(InputError, match=message):
+        scores.score(
+            model, models, frame, eval_views=(1, VIEWS + 1), thresholds=THRESHOLDS, batch_size=2
+        )
+
+
+def test_a_perfect_network_scores_one(models, frame):
+    class Perfect(keras.Model):
+        """Knows every model by its first picture."""
+
+        def __init__(self):
+            super().__init__()
+            self.pictures = np.stack([picture(one.view_path("00")) for one in models])
+            self.answers = np.stack([voxels_of(one) for one in models]).astype("float32")
+
+        def call(self, images):
+            ops = keras.ops
+            difference = ops.abs(images[:, None, 0] - self.pictures[None])
+            known = ops.argmin(ops.sum(difference, axis=(2, 3, 4)), axis=1)
+            return ops.take(ops.convert_to_tensor(self.answers), known, axis=0)
+
+    (result,) = scores.score(
+        Perfect(), models, frame, eval_views=(1,), thresholds=(0.5,), batch_size=3
+    )
+    np.testing.assert_array_equal(result.iou[0.5], 1)
+    np.testing.assert_array_equal(result.average_precision, 1)
+    np.testing.assert_allclose(result.loss, 0, atol=1e-5)
+
+
+# The mean shape
+
+
+def naive_mean_shape_iou(train, val, evaluated):
+    mean = np.mean([voxels_of(one) for one in train], axis=0, dtype="float64").astype("float32")
+
+    def mean_iou(models, threshold):
+        return np.mean([iou_of(voxels_of(one), mean, threshold) for one in models])
+
+    best = max(np.arange(1, 20) / 20, key=lambda threshold: mean_iou(val, threshold))
+    return mean_iou(evaluated, best)
+
+
+def test_mean_shape_iou_is_that_of_a_naive_evaluation(models, frame):
+    chairs, tables = models[:4], models[4:]
+    train, val, test = chairs[:2] + tables[:1], tables[1:2], tables[2:] + chairs[2:]
+    result = scores.mean_shape_iou(train, val, test, frame, batch_size=2)
+    assert result == pytest.approx(naive_mean_shape_iou(train, val, test), abs=1e-6)
+    assert 0 < result < 1
+
+
+@pytest.fixture
+def make_models(tmp_path):
+    """Makes models of 2x2x2 cells out of the numbers of their occupied cells."""
+
+    def make(*cells_of_models):
+        made = []
+        for cells in cells_of_models:
+            data = np.isin(np.arange(8), cells).reshape(2, 2, 2)
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}.binvox"
+            binvox.write(path, binvox.Voxels(data))
+            made.append(catalogue.Model("03001627", path.stem, "", (), str(path)))
+        return made
+
+    return make
+
+
+def test_mean_shape_is_cut_where_it_suits_the_validation_models(make_models):
+    frame = pipeline.Frame(image_size=8, channels=3, grid_edge=2, background=0)
+    # The mean grid: cell 0 with 1, cell 1 with 1/2, cell 2 with 1/4.
+    train = make_models([0], [0, 1], [0, 1], [0, 2])
+    test = make_models([0, 1, 2], [0, 1, 2], [0])
+    for val, answer in (([0], [0]), ([0, 1, 2], [0, 1, 2])):
+        (shape,) = make_models(answer)
+        expected = np.mean([iou_of(voxels_of(one), voxels_of(shape), 0.5) for one in test])
+        result = scores.mean_shape_iou(train, make_models(val), test, frame, batch_size=2)
+        assert result == pytest.approx(expected)
+    # Without validation models it is cut for the training models: they agree best with cells 0, 1.
+    result = scores.mean_shape_iou(train, [], test, frame, batch_size=2)
+    assert result == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
+
+
+def test_mean_shape_of_one_model_is_the_model(models, frame):
+    one = models[:1]
+    assert scores.mean_shape_iou(one, [], one, frame, batch_size=1) == 1

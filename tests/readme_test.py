@@ -1,0 +1,81 @@
+"""What README.md tells people to type works: its shell and Python blocks are run in order."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+# Small enough for a test: the same commands, less data and fewer steps.
+SMALL = ["--models_per_category=5", "--batch_size=2", "--steps=2", "--evaluate_every_steps=2"]
+
+
+def _blocks():
+    return re.findall(r"^```(bash|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def _commands():
+    for language, text in _blocks():
+        if language == "python":
+            yield language, text
+        else:
+            for line in text.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.startswith("#"):
+                    yield language, line
+
+
+def test_the_two_commands_come_first():
+    first, second = (text for _, text in list(_commands())[:2])
+    assert first.split() == ["make", "quickstart"]
+    assert second.split() == ["make", "test"]
+
+
+@pytest.mark.timeout(900)
+def test_every_command_runs(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    env = {**os.environ, "R2N2_CACHE": str(tmp_path / "cache")}
+    run = 0
+    for language, text in _commands():
+        if language == "python":
+            command = [sys.executable, "-c", text]
+        else:
+            command = shlex.split(text, comments=True)
+            if command[0] == "make":
+                # Running them here would install and test within the tests.
+                command = ["make", "-n", "-C", str(ROOT), *command[1:]]
+            elif command[:2] == ["pip", "install"]:
+                continue
+            else:
+                command = _small([sys.executable if w == "python" else w for w in command])
+        result = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300
+        )
+        assert result.returncode == 0, (text, result.stderr[-3000:])
+        run += 1
+    assert run > 8
+
+
+def _small(command):
+    """The command on little data; those that train for hours build and make two steps."""
+    if "r2n2_keras.train" in command:
+        is_quick_start = any("quickstart.cfg" in word for word in command)
+        return command + SMALL + ([] if is_quick_start else ["--dry_run"])
+    if "r2n2_keras.synthesize" in command:
+        return command + ["--models_per_category=5", "--views=20"]
+    if any(word.startswith("benchmarks/") for word in command):
+        return command + ["--help"]
+    return command
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
