@@ -22,8 +22,9 @@ setup: .venv/installed
 setup-dev: .venv/installed-dev
 
 test: setup-dev
-	$(PY) -m pytest
-	KERAS_BACKEND=jax $(PY) -m pytest tests/model tests/evaluation/metrics_test.py
+	$(PY) -m pytest -n 2 --dist loadscope
+	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 \
+		$(PY) -m pytest tests/model tests/evaluation/metrics_test.py
 
 test-slow: setup-dev
 	$(PY) -m pytest -m slow

@@ -28,13 +28,18 @@ def main(config):
     strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
-    parts = splits.split_models(source.find_models(config))
-    if config.train_limit:
-        parts["train"] = parts["train"][: config.train_limit]
+    models = source.find_models(config)
+    split = os.path.join(config.workdir, workdir.SPLIT)
+    if os.path.isfile(split) and not config.overwrite:
+        parts = splits.load_split(split, models)  # a run keeps its split, whatever joins the data
+    else:
+        parts = splits.split_models(models)
+        if config.train_limit:
+            parts["train"] = parts["train"][: config.train_limit]
     print(source.describe(parts))
     if not config.dry_run:
         workdir.open_workdir(config)
-        splits.save_split(os.path.join(config.workdir, workdir.SPLIT), parts)
+        splits.save_split(split, parts)
     loop.train(config, strategy, parts)
     if not config.dry_run:
         _print_summary(config, workdir.best_row(workdir.read_metrics(config.workdir)))

@@ -128,6 +128,17 @@ def test_two_logical_devices_are_mirrored(tree, tmp_path):
     assert (tmp_path / "run" / "model.keras").is_file()
 
 
+def test_a_run_keeps_its_split_when_models_join_the_data(tree, tmp_path):
+    data, model = _copy(tree, tmp_path)
+    succeed("train", *TRAIN, "--data_dir=data", "--steps=1", cwd=tmp_path)
+    before = json.loads((tmp_path / "run" / "split.json").read_text())
+    for half in ("ShapeNetRendering", "ShapeNetVox32"):
+        for n in range(9):  # ids that sort first: a fresh split would move every other model
+            shutil.copytree(data / half / model, data / half / model.with_name(f"a{n}"))
+    succeed("train", *TRAIN, "--data_dir=data", "--steps=2", cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "split.json").read_text()) == before
+
+
 def test_synthesised_data_is_announced_and_cached(tmp_path):
     flags = (*TRAIN, "--models_per_category=3", "--categories=table,lamp")
     first = succeed("train", *flags, "--steps=1", cwd=tmp_path, R2N2_CACHE=str(tmp_path / "cache"))

@@ -31,9 +31,9 @@ def _commands():
 
 
 def test_the_two_commands_come_first():
-    first, second = (text for _, text in list(_commands())[:2])
-    assert first.split() == ["make", "quickstart"]
-    assert second.split() == ["make", "test"]
+    first, second = (shlex.split(text, comments=True) for _, text in list(_commands())[:2])
+    assert first == ["make", "quickstart"]
+    assert second == ["make", "test"]
 
 
 @pytest.mark.timeout(900)

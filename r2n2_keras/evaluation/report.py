@@ -130,15 +130,17 @@ def print_report(report: dict) -> None:
     console.print(f"[bold]{title(report)}[/bold]")
     for name, header, lines in tables(report):
         table = Table(title=name, title_justify="left")
-        for column, text in enumerate(header):
-            table.add_column(text, justify="left" if column == 0 else "right")
+        for column, cells in enumerate(zip(header, *lines, strict=True)):
+            table.add_column(
+                header[column],
+                justify="left" if column == 0 else "right",
+                min_width=max(len(word) for cell in cells for word in cell.split()),
+            )
         for number, line in enumerate(lines):
             is_last_category = "category" in header and number == len(lines) - len(AVERAGES) - 1
             table.add_row(*line, end_section=is_last_category)
-        # A table too wide for the terminal runs over its edge: rich would cut the numbers instead.
-        unlimited = console.options.update(max_width=10_000)
-        console.width = max(console.width, console.measure(table, options=unlimited).minimum)
-        console.print(table)
+        # A table too wide for the terminal runs over its edge; rich would cut its numbers.
+        console.print(table, crop=False)
 
 
 def _views(count):

@@ -157,8 +157,9 @@ class _Run:
         workdir_lib.write_metrics(self.config.workdir, self.rows)
         pictures.save(pictures.curves_picture(self.rows), self._path(workdir_lib.CURVES))
         self._write_summaries(row, examples)
+        below_the_bar = "\n" if sys.stdout.isatty() else ""
         print(
-            f"\nstep {step}: loss {loss:.4f}, iou {iou:.4f}, val_loss {val_loss:.4f}, "
+            f"{below_the_bar}step {step}: loss {loss:.4f}, iou {iou:.4f}, val_loss {val_loss:.4f}, "
             f"val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}",
             flush=True,
         )

@@ -188,6 +188,18 @@ def test_a_perfect_network_scores_one(models, frame):
     np.testing.assert_allclose(result.loss, 0, atol=1e-5)
 
 
+def test_examples_are_the_first_models_of_their_categories(model, models, frame):
+    rows = scores.examples(model, models, frame, num_views=2, threshold=0.5)
+    assert len(rows) == 2
+    for (images, predicted, voxels, caption), one in zip(rows, (models[0], models[4]), strict=True):
+        pictures = [picture(one.view_path(view)) for view in ("00", "01")]
+        np.testing.assert_allclose(images, pictures, atol=1e-6)
+        np.testing.assert_array_equal(voxels, voxels_of(one))
+        assert predicted.shape == voxels.shape and predicted.dtype == bool
+        iou = (voxels & predicted).sum() / (voxels | predicted).sum()
+        assert caption == f"{one.category}, IoU {iou:.2f}"
+
+
 # The mean shape
 
 
