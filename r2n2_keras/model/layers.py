@@ -1,7 +1,7 @@
 """The layers of 3D-R2N2 that Keras does not have.
 
 Shapes are written with these letters: B batch, T views, H W pixels, N grid edge, C channels,
-F features. Grids are [x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449, section 3.
+F features. Grids are [x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449.
 
 Only `keras` and `numpy` are imported, so the layers run on every Keras backend.
 """
@@ -57,11 +57,12 @@ class GridLSTMCell(keras.layers.Layer):
     s_t = f_t o s_{t-1} + i_t o tanh(x_s + U_s * h_{t-1} + b_s)
     h_t = tanh(s_t)
     ```
-    (paper, equations 3 to 6; `*` is a 3D convolution, `o` the product cell by cell.) The input
-    products `x_f, x_i, x_s = W T(x_t)` do not depend on the state: one dense layer computes them
-    for all gates and all views before the recurrence, with weights of its own for every grid cell.
-    That is what `keras.layers.ConvLSTM3D` lacks: it convolves its input, so all cells would share
-    the input weights. It also has an output gate, which the paper leaves out.
+    `*` is a 3D convolution, `o` the product cell by cell. The original: `models/mv_lstm_net.py`.
+
+    The input products `x_f, x_i, x_s = W T(x_t)` do not depend on the state: one dense layer
+    computes them for all gates and all views before the recurrence, with weights of its own for
+    every grid cell. That is what `keras.layers.ConvLSTM3D` lacks: it convolves its input, so all
+    cells would share the input weights. It also has an output gate, which the paper leaves out.
 
     Args:
         filters: int, number of hidden channels per grid cell.

@@ -1,8 +1,8 @@
 """The 3D-R2N2 network: encoder, recurrence over views, decoder.
 
 Shapes are written with these letters: B batch, T views, H W pixels, N grid edge, C channels,
-F features. Source: Choy et al. 2016, arXiv:1604.00449, section 3 and figure 2, as the PyTorch
-notebook that this package re-implements wires it.
+F features. Source: Choy et al. 2016, arXiv:1604.00449, as the PyTorch notebook that this package
+re-implements wires it.
 """
 
 import os
