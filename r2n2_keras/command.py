@@ -11,7 +11,7 @@ from r2n2_keras.errors import InputError
 
 
 def run(main, doc, from_run=True):
-    """Runs a command as `python -m r2n2_keras.<name>` and exits.
+    """Runs a command as `python -m r2n2_keras.<name>`.
 
     Args:
         main: function of a `Config`.
@@ -19,13 +19,16 @@ def run(main, doc, from_run=True):
         from_run: start from the settings that the run in `--workdir` saved.
     """
     argv = sys.argv[1:]
-    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv):
-        print(config.help_text(doc))
-        sys.exit(0)
     try:
-        main(config.parse(argv, from_run))
+        if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv):
+            print(config.help_text(doc), flush=True)
+        else:
+            main(config.parse(argv, from_run))
     except InputError as error:
         fail(str(error))
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:  # a folder that cannot be written, a full disk
         fail(
             f"Expected to read or write {error.filename or 'a file'}, received: "
