@@ -35,7 +35,7 @@ lint: setup-dev
 	.venv/bin/lint-imports
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13, found none." >&2; exit 1; }

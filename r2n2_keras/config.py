@@ -46,7 +46,9 @@ class Config:
         240, "Grey level, 0 to 255, behind transparent pixels; networks on RGBA ignore it.", "Data"
     )
     models_per_category: int = _field(100, "How many models to synthesise per category.", "Data")
-    views: int = _field(24, "How many renderings to synthesise per model.", "Data")
+    views: int = _field(
+        24, "How many renderings synthesize makes per model; the cached default set has 24.", "Data"
+    )
 
     # Model.
     model: str = _field("notebook", f"Preset of the network: {' or '.join(PRESETS)}.", "Model")
@@ -84,7 +86,7 @@ class Config:
         "Training",
     )
     precision: Literal["float32", "mixed_bfloat16"] = _field(
-        "float32", "Keras dtype policy of the network.", "Training"
+        "float32", "Keras dtype policy of training; the other commands use float32.", "Training"
     )
     evaluate_every_steps: int = _field(
         2_000, "Steps between evaluations on the validation split.", "Training"
@@ -94,7 +96,10 @@ class Config:
         False, "Remove the run that is in --workdir and start afresh.", "Training", saved=False
     )
     dry_run: bool = _field(
-        False, "Build everything, run two steps, write nothing.", "Training", saved=False
+        False,
+        "Build everything, run two steps, write nothing but the data cache.",
+        "Training",
+        saved=False,
     )
 
     # Evaluation.
@@ -110,26 +115,32 @@ class Config:
 
     # Prediction and export.
     model_file: str = _field(
-        "", "A .keras file to use instead of the best model of --workdir.", "Prediction", False
+        "",
+        "A .keras file to use instead of the best model of --workdir.",
+        "Prediction",
+        saved=False,
     )
     images: tuple[str, ...] = _field(
         (),
         "Pictures of one object, or a folder of them. Empty: three renderings of a held-out "
         "model of --workdir's data.",
         "Prediction",
-        False,
+        saved=False,
     )
     formats: tuple[str, ...] = _field(
-        ("npz", "binvox", "png"), "What predict writes: npz, binvox, png.", "Prediction", False
+        ("npz", "binvox", "png"),
+        "What predict writes: npz, binvox, png.",
+        "Prediction",
+        saved=False,
     )
     out: str = _field(
         "",
         "Folder that predict or synthesize writes. Empty: <workdir>/prediction for predict.",
         "Prediction",
-        False,
+        saved=False,
     )
     export_dir: str = _field(
-        "", "Folder of the exported versions. Empty: <workdir>/exports.", "Prediction", False
+        "", "Folder of the exported versions. Empty: <workdir>/exports.", "Prediction", saved=False
     )
 
     def __post_init__(self):
@@ -145,20 +156,24 @@ class Config:
             "views",
         ):
             _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+        _check("steps", self.steps, self.steps < 2**31, "less than 2**31")
         for name in ("train_limit", "learning_rate_drop_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or a number above 0")
         _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
         _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
         _check("background", self.background, 0 <= self.background <= 255, "0 to 255")
-        for threshold in (self.threshold, *self.thresholds):
-            _check("threshold", threshold, 0 < threshold < 1, "a number between 0 and 1")
-        _check("thresholds", self.thresholds, self.thresholds, "at least one")
-        for views in self.eval_views:
-            _check("eval_views", views, views > 0, "numbers of views above 0")
-        _check("eval_views", self.eval_views, self.eval_views, "at least one number of views")
+        _check("threshold", self.threshold, 0 < self.threshold < 1, "a number between 0 and 1")
+        for name, values, most, expected in (
+            ("thresholds", self.thresholds, 1, "numbers between 0 and 1"),
+            ("eval_views", self.eval_views, 2**31, "numbers of views above 0"),
+        ):
+            in_range = all(0 < value < most for value in values)
+            distinct = len(set(values)) == len(values) > 0
+            _check(name, values, in_range and distinct, f"{expected}, at least one, none twice")
         _check("view_ids", self.view_ids, min(self.view_ids, default=0) >= 0, "ids from 0 on")
         drops = self.learning_rate_drop_steps
-        _check("learning_rate_drop_steps", drops, list(drops) == sorted(drops), "a rising list")
+        rising = list(drops) == sorted(set(drops)) and min(drops, default=1) > 0
+        _check("learning_rate_drop_steps", drops, rising, "a rising list of steps above 0")
         _check(
             "learning_rate_drop_every",
             self.learning_rate_drop_every,
@@ -174,7 +189,7 @@ class Config:
             return len(self.view_ids), len(self.view_ids)
         match = re.fullmatch(r"(\d{1,4})(?:\.\.(\d{1,4}))?", self.num_views)
         fewest, most = (int(n) for n in (match[1], match[2] or match[1])) if match else (0, 0)
-        _check("num_views", self.num_views, 0 < fewest <= most, "1 or more, or a range as 1..5")
+        _check("num_views", self.num_views, 0 < fewest <= most, "1 to 9999, or a range as 1..5")
         return fewest, most
 
     @property
@@ -212,7 +227,10 @@ def parse(argv: list[str], from_run: bool = True) -> Config:
     if from_run and values["workdir"]:
         saved = os.path.join(values["workdir"], "flags.cfg")
         if os.path.isfile(saved):
-            values = _flag_values([f"--flagfile={saved}", *argv])
+            try:
+                values = _flag_values([f"--flagfile={saved}", *argv])
+            except InputError as error:
+                raise InputError(f"Reading the run's settings, {saved}: {error}") from None
     return Config(**values)
 
 
@@ -220,8 +238,9 @@ def _flag_values(argv: list[str]) -> dict:
     values = define_flags()
     try:
         rest = values(["command", *argv])[1:]
-    except flags.Error as error:
-        raise InputError(f"{' '.join(str(error).split())} --help lists the flags.") from None
+    except (flags.Error, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split()).removeprefix("ERROR:: ")
+        raise InputError(f"{message} --help lists the flags.") from None
     if rest:
         raise InputError(
             f"Expected flags only, received {' '.join(rest)!r}. Write --name=value; --help lists "

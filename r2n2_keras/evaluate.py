@@ -4,7 +4,7 @@
     python -m r2n2_keras.evaluate --workdir=runs/quickstart --eval_views=1,3 --thresholds=0.4
 
 Settings come from the run's flags.cfg; flags given here win. The split is the run's own, from
-split.json; --split=all scores every model of --data_dir.
+split.json; --split=all scores every model of --data_dir, which may be other data.
 
 Writes <workdir>/evaluation.json, evaluation.md and examples.png (a sample of each category), and
 prints the tables.
@@ -17,7 +17,8 @@ from r2n2_keras import command
 
 def main(config):
     """Evaluates as `config` says."""
-    from r2n2_keras.data import pipeline, source, splits
+    from r2n2_keras import source
+    from r2n2_keras.data import pipeline, splits
     from r2n2_keras.errors import InputError
     from r2n2_keras.evaluation import report, scores
     from r2n2_keras.model.r2n2 import R2N2
@@ -28,17 +29,16 @@ def main(config):
         raise InputError(
             "Expected --workdir=DIR, the folder of a run that `train` made, received none. Give it."
         )
-    model = R2N2.from_preset(workdir.model_file(config))
+    model = R2N2.from_file(workdir.model_file(config))
     frame = pipeline.Frame.of(model, config.background)
     models = source.find_models(config)
     parts = splits.load_split(os.path.join(config.workdir, workdir.SPLIT), models)
     evaluated = models if config.split == "all" else parts[config.split]
-    for split in {"train", config.split}:
-        if split != "all" and not parts[split]:
-            raise InputError(
-                f"Expected the run's {split} models in {config.data_location}, received none of "
-                "them. Give the --data_dir that the run was trained on."
-            )
+    if not evaluated:
+        raise InputError(
+            f"Expected the run's {config.split} models in {config.data_location}, received none of "
+            "them. Give the --data_dir that the run was trained on, or --split=all."
+        )
 
     if config.view_ids and max(config.eval_views) > len(config.view_ids):
         raise InputError(
@@ -55,6 +55,13 @@ def main(config):
         batch_size=config.batch_size,
         view_ids=config.view_ids,
     )
+    mean_shape_iou = None
+    if parts["train"]:
+        mean_shape_iou = scores.mean_shape_iou(
+            parts["train"], parts["val"], evaluated, frame, batch_size=config.batch_size
+        )
+    else:
+        print("The training models are not in this data: the mean shape is not scored.")
     best = None if config.model_file else workdir.best_row(workdir.read_metrics(config.workdir))
     evaluation = report.build(
         by_views,
@@ -62,14 +69,12 @@ def main(config):
         model_name=model.name,
         step=best and best["step"],
         split=config.split,
-        mean_shape_iou=scores.mean_shape_iou(
-            parts["train"], parts["val"], evaluated, frame, batch_size=config.batch_size
-        ),
+        mean_shape_iou=mean_shape_iou,
     )
     report.print_report(evaluation)
     for name, text in (
-        ("evaluation.json", report.to_json(evaluation)),
-        ("evaluation.md", report.to_markdown(evaluation)),
+        (workdir.EVALUATION, report.to_json(evaluation)),
+        (workdir.REPORT, report.to_markdown(evaluation)),
     ):
         path = os.path.join(config.workdir, name)
         workdir.write_text(path, text)
@@ -82,7 +87,7 @@ def main(config):
         threshold=config.threshold,
         view_ids=config.view_ids,
     )
-    path = os.path.join(config.workdir, "examples.png")
+    path = os.path.join(config.workdir, workdir.EXAMPLES)
     pictures.save(pictures.examples_picture(examples), path)
     print(f"Wrote {path}")
 

@@ -19,7 +19,7 @@ def main(config):
 
     model_file = workdir.model_file(config)
     export_dir = workdir.output_dir(config, "export_dir", "exports")
-    model = R2N2.from_preset(model_file)
+    model = R2N2.from_file(model_file)
     version = signatures.export_version(model, export_dir, config.background)
     print(f"Wrote {version} (signatures serving_default and images)")
 

@@ -31,12 +31,13 @@ def main(config):
     files.check_formats(config.formats)
     model_file = workdir.model_file(config)
     out = workdir.output_dir(config, "out", "prediction")
-    model = R2N2.from_preset(model_file)
+    model = R2N2.from_file(model_file)
     paths, truth = _pictures(config)
     images = read_views(paths, model.image_size, model.channels, config.background)
     occupancy = model.predict(images[None], verbose=0)[0]
     occupied = np.mean(occupancy > config.threshold)
-    print(f"{len(paths)} views: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
+    views = "1 view" if len(paths) == 1 else f"{len(paths)} views"
+    print(f"{views}: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
     for path in files.write_prediction(
         out, images, occupancy, config.threshold, config.formats, truth
     ):
@@ -63,7 +64,8 @@ def _pictures(config):
 
 def _held_out(config):
     """Three views and the voxels of the first test model of the run."""
-    from r2n2_keras.data import binvox, source, splits
+    from r2n2_keras import source
+    from r2n2_keras.data import binvox, splits
     from r2n2_keras.errors import InputError
     from r2n2_keras.training import workdir
 

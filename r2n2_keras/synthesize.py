@@ -20,7 +20,7 @@ def main(config):
     dataset.synthesize(
         config.out, categories, config.models_per_category, config.views, config.seed
     )
-    print(f"Wrote {config.models_per_category * len(categories)} models to {config.out}")
+    print(f"Wrote {config.models_per_category} models of each category to {config.out}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def main(config):
     """Trains as `config` says."""
     import keras
 
-    from r2n2_keras.data import source, splits
+    from r2n2_keras import source
+    from r2n2_keras.data import splits
     from r2n2_keras.training import distribution, loop, workdir
 
     workdir.check_workdir(config)
@@ -30,26 +31,24 @@ def main(config):
     keras.mixed_precision.set_dtype_policy(config.precision)
     models = source.find_models(config)
     split = os.path.join(config.workdir, workdir.SPLIT)
-    if os.path.isfile(split) and not config.overwrite:
-        parts = splits.load_split(split, models)  # a run keeps its split, whatever joins the data
+    if config.workdir and os.path.isfile(split) and not config.overwrite:
+        parts = splits.load_split(split, models, complete=True)
     else:
         parts = splits.split_models(models)
         if config.train_limit:
             parts["train"] = parts["train"][: config.train_limit]
-    print(source.describe(parts))
+    print(f"{source.describe(parts)} Replicas: {strategy.num_replicas_in_sync}.")
+    loop.check_data(config, parts)
     if not config.dry_run:
         workdir.open_workdir(config)
-        splits.save_split(split, parts)
+        if not os.path.isfile(split):  # a run keeps its split, whatever joins the data
+            splits.save_split(split, parts)
     loop.train(config, strategy, parts)
     if not config.dry_run:
-        _print_summary(config, workdir.best_row(workdir.read_metrics(config.workdir)))
-
-
-def _print_summary(config, best):
-    if best:
-        saved = os.path.join(config.workdir, "model.keras")
-        print(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {saved}")
-    print(f"Next: python -m r2n2_keras.evaluate --workdir={config.workdir}")
+        if best := workdir.best_row(workdir.read_metrics(config.workdir)):
+            saved = os.path.join(config.workdir, workdir.MODEL)
+            print(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {saved}")
+        print(f"Next: python -m r2n2_keras.evaluate --workdir={config.workdir}")
 
 
 if __name__ == "__main__":

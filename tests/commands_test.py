@@ -1,10 +1,12 @@
 """The commands, run as a user runs them: in a process of their own, from a folder of their own."""
 
+import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,8 +126,13 @@ def test_exporting_again_adds_a_version(home):
 
 
 def test_two_logical_devices_are_mirrored(tree, tmp_path):
-    succeed("train", *TRAIN, f"--data_dir={tree}", "--cpu_devices=2", cwd=tmp_path)
-    assert (tmp_path / "run" / "model.keras").is_file()
+    losses = []
+    for devices in (1, 2):
+        flags = (*TRAIN, f"--data_dir={tree}", f"--cpu_devices={devices}", "--overwrite")
+        assert f"Replicas: {devices}." in succeed("train", *flags, cwd=tmp_path)
+        with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-5)
 
 
 def test_a_run_keeps_its_split_when_models_join_the_data(tree, tmp_path):
@@ -137,6 +144,58 @@ def test_a_run_keeps_its_split_when_models_join_the_data(tree, tmp_path):
             shutil.copytree(data / half / model, data / half / model.with_name(f"a{n}"))
     succeed("train", *TRAIN, "--data_dir=data", "--steps=2", cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "split.json").read_text()) == before
+
+
+def test_other_data_do_not_spoil_a_run(tree, tmp_path):
+    succeed("train", *TRAIN, f"--data_dir={tree}", "--steps=1", cwd=tmp_path)
+    files = ("split.json", "flags.cfg", "model.keras")
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in files}
+    line = fail("train", *TRAIN, f"--data_dir={tree}", "--categories=chair", cwd=tmp_path)
+    assert "data without" in line
+    flags = (*TRAIN, f"--data_dir={tree}", "--num_views=7", "--overwrite")
+    assert "at least 7 renderings" in fail("train", *flags, cwd=tmp_path)
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in files} == before
+
+
+def test_another_data_set_is_scored_whole(home, tmp_path):
+    succeed(
+        "synthesize", "--out=other", "--categories=04379243", "--models_per_category=2",
+        "--views=3", "--seed=5", cwd=tmp_path,
+    )  # fmt: skip
+    shutil.copytree(home / "run", tmp_path / "run")
+    flags = ("--workdir=run", "--data_dir=other", "--eval_views=3")
+    assert "received none of them" in fail("evaluate", *flags, "--split=val", cwd=tmp_path)
+    # Table 0000 and 0001 have the names of training models: rename them.
+    for folder in list((tmp_path / "other").glob("*/04379243/*")):
+        folder.rename(folder.with_name(f"new_{folder.name}"))
+    assert "received none of them" in fail("evaluate", *flags, cwd=tmp_path)
+    succeed("evaluate", *flags, "--split=all", cwd=tmp_path)
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["samples"] == 2
+    assert evaluation["summary"][0]["mean_shape_iou"] is None
+
+
+def test_another_backend_is_refused(tmp_path):
+    line = fail("train", *TRAIN, cwd=tmp_path, KERAS_BACKEND="jax")
+    assert "KERAS_BACKEND=tensorflow, received jax" in line
+
+
+def test_unknown_category(tree, tmp_path):
+    flags = (*TRAIN, f"--data_dir={tree}", "--categories=chair,charr")
+    line = fail("train", *flags, cwd=tmp_path)
+    assert "received charr" in line
+    assert "chair, lamp, sofa, table" in line
+
+
+def test_terminating_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-m", "r2n2_keras.synthesize", "--out=data"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("data.partial*/ShapeNetVox32/*/*/model.binvox")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_synthesised_data_is_announced_and_cached(tmp_path):
@@ -256,7 +315,7 @@ def test_batch_that_replicas_cannot_share(tree, tmp_path):
 
 def test_zero_views(tree, tmp_path):
     line = fail("train", *TRAIN, f"--data_dir={tree}", "--num_views=0", cwd=tmp_path)
-    assert "--num_views to be 1 or more" in line
+    assert "--num_views to be 1 to 9999" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -274,7 +333,16 @@ def test_more_views_than_there_are(tree, home, tmp_path):
         ("evaluate", [], "Expected --workdir=DIR"),
         ("evaluate", ["--workdir=nowhere"], "nowhere/model.keras, which does not exist"),
         ("predict", ["--images=a.png"], "--workdir=DIR of a run or --model_file=FILE.keras"),
-        ("predict", ["--model_file=m.h5", "--out=o", "--images=a.png"], "or a .keras file"),
+        (
+            "predict",
+            ["--model_file=m.h5", "--out=o", "--images=a.png"],
+            "m.h5, which does not exist",
+        ),
+        (
+            "predict",
+            ["--model_file=tiny", "--out=o", "--images=a.png"],
+            "tiny, which does not exist",
+        ),
         ("predict", ["--workdir=w", "--formats=step"], "--formats among npz,binvox,png"),
         ("export", [], "--workdir=DIR of a run or --model_file=FILE.keras"),
         ("synthesize", [], "Expected --out=DIR"),
@@ -301,5 +369,5 @@ def test_predict_with_files_that_are_no_pictures(home):
 def test_a_model_file_that_is_no_model(home):
     (home / "broken.keras").write_bytes(b"PK\x03\x04 not a zip")
     line = fail("export", "--model_file=broken.keras", "--export_dir=never", cwd=home)
-    assert "broken.keras, which cannot be read" in line
+    assert "broken.keras, which is none or is damaged" in line
     assert not (home / "never").exists()

@@ -13,6 +13,7 @@ import os
 
 import numpy as np
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
 
 MAGIC = b"#binvox 1"
@@ -104,10 +105,8 @@ def encode(voxels: Voxels) -> bytes:
 def write(path: str | os.PathLike, voxels: Voxels) -> None:
     """Writes a binvox file; it appears under its name only when it is whole."""
     content = encode(voxels)
-    partial = f"{os.fspath(path)}.partial"
-    with open(partial, "wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         file.write(content)
-    os.replace(partial, path)
 
 
 def _split_header(content: bytes, name: str) -> tuple[dict[str, list[str]], bytes]:
@@ -123,7 +122,9 @@ def _split_header(content: bytes, name: str) -> tuple[dict[str, list[str]], byte
             f"{name}: expected a line 'data' after the header, received none. The file is damaged: "
             "get it again."
         )
-    lines = [line.split(b"#")[0].decode("latin-1").split() for line in head.split(b"\n")]
+    # Split as bytes: only ASCII blanks part words, as in the graph.
+    lines = [line.split(b"#")[0].split() for line in head.split(b"\n")]
+    lines = [[word.decode("latin-1") for word in line] for line in lines]
     return {words[0]: words[1:] for words in lines if words}, body
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
 
-_RENDERING = re.compile(r"(\d+)\.png")
+_RENDERING = re.compile(r"(\d{2,})\.png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,14 @@ def list_models(
             )
     wanted = {SYNSET_IDS.get(category, category) for category in categories}
     models = []
-    synset_ids = [s for s in _list(voxels) if not wanted or s in wanted]
-    for synset_id in synset_ids:
+    present = _list(voxels)
+    absent = [c for c in categories if SYNSET_IDS.get(c, c) not in present]
+    if absent:
+        raise InputError(
+            f"Expected --categories out of {', '.join(map(category_of, present))} (or their synset "
+            f"ids), which {voxels} holds, received {', '.join(absent)}. Change it."
+        )
+    for synset_id in (s for s in present if not wanted or s in wanted):
         with_renderings = set(_list(posixpath.join(renderings, synset_id)))
         for model_id in _list(posixpath.join(voxels, synset_id)):
             if model_id in with_renderings:

@@ -51,13 +51,16 @@ def frame(rgba, image_size, channels, background):
     image = tf.ensure_shape(image, (None, None, channels))
 
     def fit():
-        height, width = tf.shape(image)[0], tf.shape(image)[1]
-        edge = tf.maximum(height, width)
-        top, left = (edge - height) // 2, (edge - width) // 2
-        padding = [[top, edge - height - top], [left, edge - width - left], [0, 0]]
+        # First smaller, then square: the square around a strip of pixels could fill the memory.
+        sides = tf.cast(tf.shape(image)[:2], tf.float32)
+        scaled = tf.round(sides * (image_size / tf.reduce_max(sides)))
+        scaled = tf.maximum(tf.cast(scaled, tf.int32), 1)
+        fitted = tf.image.resize(image, scaled, antialias=True)
+        before = (image_size - scaled) // 2
+        after = image_size - scaled - before
+        padding = tf.pad(tf.stack([before, after], axis=1), [[0, 1], [0, 0]])
         # Beside a raw RGBA picture there is nothing: transparent black.
-        square = tf.pad(image, padding, constant_values=grey if channels == 3 else 0.0)
-        return tf.image.resize(square, (image_size, image_size), antialias=True)
+        return tf.pad(fitted, padding, constant_values=grey if channels == 3 else 0.0)
 
     fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], image_size))
     image = tf.cond(fits, lambda: image, fit)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from r2n2_keras.data import binvox, decode
 from r2n2_keras.data.catalogue import Model
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,9 @@ def training_batches(
         InputError: a model lacks views that are asked for.
     """
     if not models:
-        raise InputError(
-            "Expected at least one training model, received none. Give data with more models: of "
-            "each category's, sorted, the first 72 % are for training."
-        )
+        raise InputError("Expected at least one training model, received none. Give more data.")
+    require_views(models, view_range[1], view_ids, flag="--num_views")
     fixed = [_view_name(view) for view in view_ids]
-    _require_views(models, fixed, view_range[1], "--num_views")
     table = _Table(models)
     fewest, most = view_range
 
@@ -113,8 +110,8 @@ def evaluation_batches(
         A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`; the last
         batch may be smaller.
     """
+    require_views(models, num_views, view_ids, flag="--eval_views or --num_views")
     fixed = [_view_name(view) for view in view_ids]
-    _require_views(models, fixed, num_views, "--eval_views or --num_views")
     table = _Table(models)
 
     def sample(index):
@@ -168,14 +165,14 @@ def _check_files(model, frame):
         except tf.errors.OpError as error:
             raise InputError(
                 f"Expected a PNG, received {path}, which cannot be decoded "
-                f"({_reason(error)}). Get the file again or remove the model."
+                f"({reason(error)}). Get the file again or remove the model."
             ) from None
     try:
         content = tf.io.read_file(model.voxels).numpy()
     except tf.errors.OpError as error:
         raise InputError(
             f"Expected a binvox file, received {model.voxels}, which cannot be read "
-            f"({_reason(error)}). Get the file again or remove the model."
+            f"({reason(error)}). Get the file again or remove the model."
         ) from None
     voxels = binvox.decode(content, name=model.voxels)
     if voxels.dims != (frame.grid_edge,) * 3:
@@ -190,16 +187,20 @@ def _check_files(model, frame):
         )
 
 
-def _reason(error):
-    """TensorFlow's message without its names of graph nodes."""
-    return str(error.message).split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
-
-
 def _view_name(view):
     return f"{view:02d}"
 
 
-def _require_views(models, fixed, count, flag):
+def require_views(models: Sequence[Model], count: int, view_ids: Sequence[int], flag: str):
+    """Raises an InputError where a model lacks views.
+
+    Args:
+        models: the models to look at.
+        count: how many views each must have, where `view_ids` is empty.
+        view_ids: the views that each must have.
+        flag: what to lower, in words.
+    """
+    fixed = [_view_name(view) for view in view_ids]
     for model in models:
         missing = [view for view in fixed if view not in model.views]
         if missing:
@@ -246,6 +247,6 @@ class _Table:
 
 def _finish(dataset):
     options = tf.data.Options()
-    # Every worker draws its own samples by number; sharding files would be wrong.
+    # One worker reads everything: there is nothing to share out, and TensorFlow would warn of it.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -6,10 +6,10 @@ last tenth of the category's training part, at least one, so that no choice is m
 """
 
 import json
-import os
 from collections.abc import Sequence
 from itertools import groupby
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.data.catalogue import Model
 from r2n2_keras.errors import InputError
 
@@ -33,25 +33,37 @@ def split_models(models: Sequence[Model]) -> dict[str, list[Model]]:
 def save_split(path: str, parts: dict[str, list[Model]]) -> None:
     """Writes the names of the models of each split."""
     names = {split: [model.key for model in parts[split]] for split in SPLITS}
-    partial = f"{path}.partial"
-    with open(partial, "w") as file:
-        json.dump({"rule": "r2n2", **names}, file, indent=1)
-    os.replace(partial, path)
+    with replacing(path) as partial, open(partial, "w") as file:
+        json.dump(names, file, indent=1)
 
 
-def load_split(path: str, models: Sequence[Model]) -> dict[str, list[Model]]:
+def load_split(
+    path: str, models: Sequence[Model], complete: bool = False
+) -> dict[str, list[Model]]:
     """The models that a saved split names, as far as they are among `models`.
 
+    Args:
+        path: the file that `save_split` wrote.
+        models: the models of the data.
+        complete: every model that the split names must be there.
+
     Raises:
-        InputError: the file is missing or is not a saved split.
+        InputError: the file is missing or is not a saved split, or the data are not complete.
     """
     try:
         with open(path) as file:
             names = json.load(file)
-        ranks = {split: {key: None for key in names[split]} for split in SPLITS}
+        keys = {split: set(names[split]) for split in SPLITS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"Expected the split of a run, received {path}, which cannot be read "
             f"({type(error).__name__}: {error}). Give the --workdir of a run that `train` made."
         ) from None
-    return {split: [model for model in models if model.key in ranks[split]] for split in SPLITS}
+    missing = sorted(set().union(*keys.values()) - {model.key for model in models})
+    if complete and missing:
+        raise InputError(
+            f"Expected every model of {path} in the data, received data without {len(missing)} of "
+            f"them, such as {missing[0]}. Give the data that the run was started on, or "
+            "--overwrite."
+        )
+    return {split: [model for model in models if model.key in keys[split]] for split in SPLITS}

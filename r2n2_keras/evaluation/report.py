@@ -21,7 +21,7 @@ def build(scores, models, *, model_name, step, split, mean_shape_iou) -> dict:
         model_name: preset of the network.
         step: training step of its weights; None where it is not known.
         split: name of the split.
-        mean_shape_iou: score of the best constant answer.
+        mean_shape_iou: score of the best constant answer; None where it is not known.
     """
     synset_ids = np.array([model.synset_id for model in models])
     categories = {model.synset_id: model.category for model in models}
@@ -94,9 +94,9 @@ def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
     lines = []
     for key, label in (("average_precision", "average precision"), ("loss", "loss")):
         lines.append([label, *(f"{total[n, any_threshold][key]:.3f}" for n in views)])
-    lines.append(
-        ["IoU of the mean shape", *[f"{report['summary'][0]['mean_shape_iou']:.3f}"] * len(views)]
-    )
+    mean_shape_iou = report["summary"][0]["mean_shape_iou"]
+    shown = "-" if mean_shape_iou is None else f"{mean_shape_iou:.3f}"
+    lines.append(["IoU of the mean shape", *[shown] * len(views)])
     result.append(("Without a threshold", ["", *(_views(n) for n in views)], lines))
     return result
 
@@ -104,7 +104,7 @@ def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
 def title(report: dict) -> str:
     """What was scored, in a line."""
     step = "" if report["step"] is None else f" at step {report['step']}"
-    return f"{report['model']}{step}, {report['samples']} {report['split']} models"
+    return f"{report['model']}{step}, split {report['split']}, samples: {report['samples']}"
 
 
 def to_markdown(report: dict) -> str:

@@ -6,6 +6,7 @@ re-implements wires it.
 """
 
 import os
+import zipfile
 
 import keras
 from keras import layers
@@ -204,28 +205,41 @@ class R2N2(keras.Model):
         if preset in PRESETS:
             return cls(**PRESETS[preset], name=preset)
         if preset.endswith(".keras"):
-            return cls._load(preset)
+            return cls.from_file(preset)
         if os.path.isdir(preset):
-            return cls._load(os.path.join(preset, "model.keras"))
+            return cls.from_file(os.path.join(preset, "model.keras"))
         raise InputError(
             f"Expected a preset ({', '.join(PRESETS)}), a workdir or a .keras file, received "
             f"{preset!r}. Choose one of the presets or check the path."
         )
 
     @classmethod
-    def _load(cls, path):
+    def from_file(cls, path):
+        """Loads a trained model from a `.keras` file.
+
+        Raises:
+            InputError: there is no such file, or it does not hold an R2N2.
+        """
+        path = os.fspath(path)
         if not os.path.isfile(path):
             raise InputError(
                 f"Expected a trained model, received {path}, which does not exist. Train one, or "
                 "check the path."
             )
+        if not (path.endswith(".keras") and zipfile.is_zipfile(path)):
+            raise InputError(
+                f"Expected a .keras file, received {path}, which is none or is damaged. Give one "
+                "that `train` wrote."
+            )
         try:
             model = keras.saving.load_model(path, compile=False)
         except Exception as error:  # zip, json, HDF5 and Keras each raise their own kinds
+            # Keras advises to switch its safe mode off where a file holds code: not for us.
             reason = str(error).strip().split("\n")[0]
+            reason = "it holds code" if "safe_mode" in str(error) else reason
             raise InputError(
-                f"Expected a .keras file, received {path}, which cannot be read ({reason}). "
-                "Train again, or give another file."
+                f"Expected a .keras file, received {path}, which cannot be read ({reason}). Give "
+                "one that `train` wrote."
             ) from error
         if not isinstance(model, cls):
             raise InputError(

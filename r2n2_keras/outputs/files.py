@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.data import binvox
 from r2n2_keras.errors import InputError
 from r2n2_keras.outputs import pictures
@@ -51,7 +52,5 @@ def write_prediction(folder, images, occupancy, threshold, formats, truth=None) 
 
 
 def _write_npz(path, **arrays):
-    partial = f"{path}.partial"
-    with open(partial, "wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)

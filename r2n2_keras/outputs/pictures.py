@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.shapes.camera import FOCAL_LENGTH, MAX_DISTANCE, Camera
 from r2n2_keras.shapes.render import RayCaster
 
@@ -213,14 +214,9 @@ def on_white(image: np.ndarray) -> np.ndarray:
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure as PNG; it appears under its name only when whole. Then clears the figure."""
-    partial = f"{os.fspath(path)}.partial-{os.getpid()}"
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=DPI)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-        figure.clear()
+    figure.clear()
 
 
 def to_array(figure: Figure) -> np.ndarray:

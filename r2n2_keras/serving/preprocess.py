@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2n2_keras.data import decode
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reason
 
 
 def read_views(paths, image_size, channels, background) -> np.ndarray:
@@ -30,7 +30,7 @@ def _read_view(path, image_size, channels, background):
     except tf.errors.OpError as error:
         raise InputError(
             f"Expected a PNG, JPEG, BMP or GIF picture, received {path}, which cannot be decoded "
-            f"({error.message.splitlines()[0][:200]}). Give another file."
+            f"({reason(error)[:200]}). Give another file."
         ) from None
 
 

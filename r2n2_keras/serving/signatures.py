@@ -8,11 +8,11 @@ and give occupancy float32 (B, N, N, N).
 
 import os
 import re
-import shutil
 
 import keras
 import tensorflow as tf
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.serving.preprocess import decode_views
 
 
@@ -33,12 +33,8 @@ def export_version(model, export_dir: str, background: int) -> str:
     os.makedirs(export_dir, exist_ok=True)
     versions = [int(name) for name in os.listdir(export_dir) if re.fullmatch(r"\d+", name)]
     final = os.path.join(export_dir, str(max(versions, default=0) + 1))
-    partial = os.path.join(export_dir, f"partial-{os.getpid()}")
-    try:
+    with replacing(final) as partial:
         _archive(model, background).write_out(partial, verbose=False)
-        os.rename(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return final
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from r2n2_keras.data import binvox
-from r2n2_keras.data.categories import SYNSET_IDS
+from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
 from r2n2_keras.shapes import furniture
 from r2n2_keras.shapes.camera import Camera, random_camera
@@ -85,7 +85,8 @@ def synthesize(
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise InputError(
-            f"Expected to write a data set to {out_dir}: {error.strerror or error}."
+            f"Expected to write a data set to {out_dir}, received: {error.strerror or error}. "
+            "Check the path, its permissions and the space left."
         ) from error
     return out_dir
 
@@ -103,9 +104,7 @@ def default_dataset(
     Returns:
         The data set's folder.
     """
-    categories = _checked(categories, models_per_category, 24, 0, None)
-    name = f"furniture-v{FORMAT_VERSION}-{models_per_category}-{'-'.join(categories)}"
-    out_dir = _cache_dir() / name
+    out_dir = default_dir(categories, models_per_category)
     if out_dir.is_dir():
         return out_dir
     try:
@@ -114,6 +113,13 @@ def default_dataset(
         if out_dir.is_dir():  # another process was faster; its files are the same
             return out_dir
         raise
+
+
+def default_dir(categories: Sequence[str], models_per_category: int) -> Path:
+    """Where `default_dataset` puts, or has put, the data set of these settings."""
+    categories = _checked(categories, models_per_category, 24, 0, None)
+    name = f"furniture-v{FORMAT_VERSION}-{models_per_category}-{'-'.join(categories)}"
+    return _cache_dir() / name
 
 
 def write_model(
@@ -157,6 +163,7 @@ def _png(picture: np.ndarray) -> bytes:
 def _checked(categories, models_per_category, num_views, seed, processes) -> tuple[str, ...]:
     """The categories as a tuple, each once; InputError for what cannot be synthesised."""
     categories = (categories,) if isinstance(categories, str) else tuple(categories)
+    categories = tuple(category_of(name) for name in categories)  # synset ids are welcome, too
     unknown = [name for name in categories if name not in furniture.CATEGORIES]
     if unknown or not categories:
         raise InputError(
@@ -165,7 +172,7 @@ def _checked(categories, models_per_category, num_views, seed, processes) -> tup
         )
     for name, value, low, high in (
         ("models_per_category", models_per_category, 1, None),
-        ("num_views", num_views, 1, MAX_VIEWS),
+        ("views", num_views, 1, MAX_VIEWS),
         ("seed", seed, 0, None),
         ("processes", 1 if processes is None else processes, 1, None),
     ):

@@ -1,7 +1,7 @@
 """The training loop: one for every tf.distribute strategy.
 
-`Model.fit` is not used: it does not carry MultiWorkerMirroredStrategy, where a loop of one's own
-gives the losses of a single device.
+`Model.fit` is not used: it does not carry MultiWorkerMirroredStrategy, which is to come, and a loop
+of one's own does.
 """
 
 import os
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.data import pipeline
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.r2n2 import R2N2
@@ -21,7 +22,25 @@ from r2n2_keras.training import workdir as workdir_lib
 
 _DRY_RUN_STEPS = 2
 _CHECKPOINTS_KEPT = 3
+_STEPS_SHOWN = 50  # the progress bar's loss and IoU are means over this many steps
 _EXAMPLES = 4  # validation samples drawn for TensorBoard
+
+
+def check_data(config, parts):
+    """Tells whether the settings can train on these models, before anything is written.
+
+    Raises:
+        InputError: a split is empty or a model lacks views.
+    """
+    for split in ("train", "val"):
+        if not parts[split]:
+            raise InputError(
+                f"Expected at least one {split} model, received none. Give data with at least "
+                "three models of a category."
+            )
+        pipeline.require_views(
+            parts[split], config.view_range[1], config.view_ids, flag="--num_views"
+        )
 
 
 def train(config, strategy, parts):
@@ -30,16 +49,11 @@ def train(config, strategy, parts):
     Args:
         config: the settings; the workdir is open.
         strategy: the tf.distribute strategy.
-        parts: models of the splits "train" and "val".
+        parts: models of the splits "train" and "val", checked by `check_data`.
 
     Raises:
-        InputError: a split is empty, a file cannot be used, or the loss is not finite.
+        InputError: a file or a checkpoint cannot be used, or the loss is not finite.
     """
-    if not parts["val"]:
-        raise InputError(
-            "Expected at least one validation model, received none. Give data with at least three "
-            "models of a category."
-        )
     with strategy.scope():
         model = R2N2.from_preset(config.model)
         rate = steps_lib.learning_rate(
@@ -48,14 +62,15 @@ def train(config, strategy, parts):
             config.learning_rate_drop_every,
             config.learning_rate_drop_factor,
         )
-        # Both the original and the notebook leave Adam's epsilon at 1e-8.
-        optimizer = keras.optimizers.Adam(rate, epsilon=1e-8)
+        optimizer = steps_lib.make_optimizer(rate)
         optimizer.build(model.trainable_variables)
     frame = pipeline.Frame.of(model, config.background)
     train_step = steps_lib.make_train_step(
         strategy, model, optimizer, config.batch_size, config.threshold
     )
     run = _Run(config, model, optimizer)
+    if isinstance(rate, float):  # a checkpoint holds a constant rate; the settings decide
+        optimizer.learning_rate = rate
 
     first, last = run.step, _DRY_RUN_STEPS if config.dry_run else config.steps
     if first >= last:
@@ -75,7 +90,9 @@ def train(config, strategy, parts):
             steps=last,
         )
     )
-    progress = keras.utils.Progbar(last - first, verbose=int(sys.stdout.isatty()))
+    progress = keras.utils.Progbar(
+        last - first, verbose=int(sys.stdout.isatty()), stateful_metrics=("loss", "iou")
+    )
     since_evaluation = []  # (loss, IoU) of each step
     stream = pipeline.explained(batches, parts["train"], frame)
     for step, (images, voxels) in enumerate(stream, start=first + 1):
@@ -86,7 +103,8 @@ def train(config, strategy, parts):
                 f"(now {config.learning_rate:g})."
             )
         since_evaluation.append((loss, iou))
-        progress.update(step - first, [("loss", loss), ("iou", iou)])
+        recent = np.mean(since_evaluation[-_STEPS_SHOWN:], axis=0)
+        progress.update(step - first, list(zip(("loss", "iou"), recent, strict=True)))
         if config.dry_run:
             continue
         if step % config.evaluate_every_steps == 0 or step == last:
@@ -112,16 +130,45 @@ class _Run:
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         if config.dry_run:
             return
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, seconds=self.seconds)
-        self.checkpoints = tf.train.CheckpointManager(
-            checkpoint, self._path(workdir_lib.CHECKPOINTS), max_to_keep=_CHECKPOINTS_KEPT
+        self.best_iou = tf.Variable(-1.0, trainable=False)
+        state = tf.train.Checkpoint(
+            model=model, optimizer=optimizer, seconds=self.seconds, best_iou=self.best_iou
         )
-        if self.checkpoints.latest_checkpoint:
-            checkpoint.restore(self.checkpoints.latest_checkpoint).assert_consumed()
+        self.checkpoints = self._open_checkpoints(state)
+        if self._restore(state):
             rows = workdir_lib.read_metrics(config.workdir)
             self.rows = [row for row in rows if row["step"] <= self.step]
         self.started = time.monotonic() - float(self.seconds.numpy())
         self.tensorboard = tf.summary.create_file_writer(self._path(workdir_lib.TENSORBOARD))
+
+    def _open_checkpoints(self, state):
+        folder = self._path(workdir_lib.CHECKPOINTS)
+        try:
+            manager = tf.train.CheckpointManager(state, folder, max_to_keep=_CHECKPOINTS_KEPT)
+            named = manager.latest_checkpoint is not None
+        except (ValueError, tf.errors.OpError):
+            named = False
+        if not named and tf.io.gfile.glob(os.path.join(folder, "ckpt-*")):
+            raise InputError(
+                f"Expected the file `checkpoint` in {folder} to name the newest checkpoint, "
+                "received one that names none. Mend it, or --overwrite the run."
+            )
+        return manager
+
+    def _restore(self, state):
+        """Restores the newest checkpoint; False where the run has none."""
+        path = self.checkpoints.latest_checkpoint
+        if path is None:
+            return False
+        try:
+            state.restore(path).assert_consumed()
+        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
+            raise InputError(
+                f"Expected a checkpoint, received {path}, which cannot be restored "
+                f"({type(error).__name__}). Remove its files and name an older one in `checkpoint` "
+                "beside them, or --overwrite the run."
+            ) from error
+        return True
 
     @property
     def step(self):
@@ -138,7 +185,6 @@ class _Run:
     def evaluate(self, step, loss, iou, parts, frame):
         """Scores the validation split; writes metrics, curves, pictures and the best model."""
         val_loss, val_iou, examples = self._validate(parts["val"], frame)
-        best = workdir_lib.best_row(self.rows)
         row = {
             "step": step,
             "epoch": step * self.config.batch_size / len(parts["train"]),
@@ -151,8 +197,9 @@ class _Run:
             "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
         }
         self.rows.append(row)
-        is_best = best is None or val_iou > best["val_iou"]
+        is_best = val_iou > float(self.best_iou)
         if is_best:
+            self.best_iou.assign(val_iou)
             self._save_model()
         workdir_lib.write_metrics(self.config.workdir, self.rows)
         pictures.save(pictures.curves_picture(self.rows), self._path(workdir_lib.CURVES))
@@ -184,9 +231,8 @@ class _Run:
         return np.concatenate(losses).mean(), np.concatenate(ious).mean(), examples
 
     def _save_model(self):
-        partial = self._path(f"partial.{workdir_lib.MODEL}")
-        self.model.save(partial)
-        os.replace(partial, self._path(workdir_lib.MODEL))
+        with replacing(self._path(workdir_lib.MODEL)) as partial:
+            self.model.save(partial)
 
     def _write_summaries(self, row, examples):
         threshold = self.config.threshold

@@ -22,6 +22,15 @@ def learning_rate(initial, drop_steps=(), drop_every=0, drop_factor=0.1):
     return initial
 
 
+def make_optimizer(rate):
+    """Adam as the original has it (`lib/solver.py`): epsilon 1e-8 beside the raw square root.
+
+    PyTorch, and with it the notebook, corrects the second moment's bias before it adds epsilon, so
+    where gradients are tiny its first steps are larger.
+    """
+    return keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+
+
 def sample_losses(voxels, occupancy):
     """Binary cross-entropy of each sample, mean over its cells: `(B,)`.
 

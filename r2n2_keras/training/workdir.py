@@ -5,11 +5,16 @@ import os
 import shutil
 
 from r2n2_keras import config as config_lib
+from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
 
 FLAGS, SPLIT, METRICS, MODEL = "flags.cfg", "split.json", "metrics.csv", "model.keras"
 CURVES, CHECKPOINTS, TENSORBOARD = "curves.png", "checkpoints", "tensorboard"
-_WRITTEN_BY_TRAIN = (FLAGS, SPLIT, METRICS, MODEL, CURVES, CHECKPOINTS, TENSORBOARD)
+EVALUATION, REPORT, EXAMPLES = "evaluation.json", "evaluation.md", "examples.png"
+_OF_ONE_RUN = (
+    *(FLAGS, SPLIT, METRICS, MODEL, CURVES, CHECKPOINTS, TENSORBOARD),
+    *(EVALUATION, REPORT, EXAMPLES),
+)
 
 COLUMNS = (
     "step",
@@ -30,6 +35,8 @@ def check_workdir(config) -> None:
     Raises:
         InputError: no workdir is given, or it holds a run of another preset.
     """
+    if config.dry_run and not config.workdir:
+        return
     if not config.workdir:
         raise InputError(
             "Expected --workdir=DIR, the folder of the run, received none. Give one, or "
@@ -45,7 +52,8 @@ def check_workdir(config) -> None:
         if found != config.model:
             raise InputError(
                 f"Expected a run of --model={config.model} in {config.workdir}, received one of "
-                f"{found}. Give another --workdir, or --overwrite to remove that run."
+                f"{found}. Give --model={found} to go on with it, another --workdir, or "
+                "--overwrite to remove it."
             )
 
 
@@ -84,7 +92,7 @@ def output_dir(config, flag: str, name: str) -> str:
 
 
 def _remove(workdir):
-    names = [name for name in _WRITTEN_BY_TRAIN if os.path.lexists(os.path.join(workdir, name))]
+    names = [name for name in _OF_ONE_RUN if os.path.lexists(os.path.join(workdir, name))]
     for name in names:
         path = os.path.join(workdir, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
@@ -94,10 +102,8 @@ def _remove(workdir):
 
 def write_text(path: str, text: str) -> None:
     """Writes a file that appears under its name only when it is whole."""
-    partial = f"{path}.partial"
-    with open(partial, "w") as file:
+    with replacing(path) as partial, open(partial, "w") as file:
         file.write(text)
-    os.replace(partial, path)
 
 
 def read_metrics(workdir: str) -> list[dict]:
@@ -105,14 +111,20 @@ def read_metrics(workdir: str) -> list[dict]:
     path = os.path.join(workdir, METRICS)
     if not os.path.isfile(path):
         return []
-    with open(path, newline="") as file:
-        return [
-            {
-                key: int(value) if key in ("step", "samples") else float(value)
-                for key, value in row.items()
-            }
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with open(path, newline="") as file:
+            return [
+                {
+                    name: int(row[name]) if name in ("step", "samples") else float(row[name])
+                    for name in COLUMNS
+                }
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"Expected the metrics of a run, received {path}, which cannot be read "
+            f"({type(error).__name__}: {error}). Remove it to go on without that history."
+        ) from None
 
 
 def write_metrics(workdir: str, rows: list[dict]) -> None:

@@ -138,9 +138,9 @@ def test_a_file_for_a_folder_is_told(tmp_path):
 
 
 def test_no_pair_is_told(root):
-    message = _one_line(str(root), categories=["lamp", "sofa"])
-    assert "Expected models of the categories lamp, sofa with" in message
-    assert "received no such pair" in message
+    message = _one_line(str(root), categories=["lamp", "chair", "sofa"])
+    assert "Expected --categories out of " in message
+    assert "received lamp, sofa. Change it." in message
     shutil.rmtree(root / "ShapeNetVox32")
     (root / "ShapeNetVox32").mkdir()
     assert _one_line(str(root)).startswith("Expected models with NN.png renderings in ")

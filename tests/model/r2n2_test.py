@@ -483,7 +483,7 @@ def test_broken_file_is_told(saved, tmp_path, kind):
     content = {"empty": b"", "text": b"not a model", "half": whole[: len(whole) // 2]}[kind]
     file = tmp_path / "broken.keras"
     file.write_bytes(content)
-    assert "cannot be read" in error_of(file)
+    assert "which is none or is damaged" in error_of(file)
 
 
 def test_file_with_a_lost_member_is_told(saved, tmp_path):
@@ -496,4 +496,4 @@ def test_file_with_a_lost_member_is_told(saved, tmp_path):
         for name in whole.namelist():
             if name != "model.weights.h5":
                 rest.writestr(name, whole.read(name))
-    assert "cannot be read" in error_of(file)
+    assert "which cannot be read" in error_of(file)

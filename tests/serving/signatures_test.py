@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from r2n2_keras import atomic
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import preprocess, signatures
 
@@ -131,7 +132,7 @@ def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(signatures.os, "rename", fail)
+    monkeypatch.setattr(atomic.os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
         signatures.export_version(model, str(tmp_path), 240)
     assert list(tmp_path.iterdir()) == []

@@ -96,7 +96,7 @@ def test_another_seed_gives_other_models(tree, tmp_path):
         ({"categories": ["chair", "boat"]}, "chair, table, sofa, lamp.*'boat'"),
         ({"categories": []}, "chair, table, sofa, lamp"),
         ({"models_per_category": 0}, "models_per_category of at least 1, received 0"),
-        ({"num_views": 0}, "num_views from 1 to 99, received 0"),
+        ({"num_views": 0}, "views from 1 to 99, received 0"),
         ({"num_views": 100}, "received 100"),
         ({"seed": -1}, "seed of at least 0"),
         ({"processes": 0}, "processes of at least 1"),

@@ -87,9 +87,37 @@ def test_the_saved_model_is_the_best_one(tmp_path, parts):
     np.testing.assert_allclose(np.concatenate(ious).mean(), best["val_iou"], atol=1e-4)
 
 
-def test_no_validation_models(tmp_path, parts):
-    with pytest.raises(InputError, match="at least one validation model"):
-        _train(tmp_path, {**parts, "val": []}, steps=1)
+def test_data_are_checked_before_anything_is_written(parts):
+    config = Config(workdir="never", model="tiny")
+    loop.check_data(config, parts)
+    with pytest.raises(InputError, match="at least one val model"):
+        loop.check_data(config, {**parts, "val": []})
+    with pytest.raises(InputError, match="at least 7 renderings"):
+        loop.check_data(Config(workdir="never", model="tiny", num_views="1..7"), parts)
+
+
+def test_the_best_score_does_not_hang_on_metrics_csv(tmp_path, parts):
+    _train(tmp_path, parts, steps=2, evaluate_every_steps=1, learning_rate=1e-3)
+    (tmp_path / "metrics.csv").unlink()
+    best = (tmp_path / "model.keras").read_bytes()
+    # At this rate the network stays as it is: no better than the best.
+    _train(tmp_path, parts, steps=3, evaluate_every_steps=1, learning_rate=1e-30)
+    (row,) = workdir.read_metrics(str(tmp_path))
+    assert row["learning_rate"] == pytest.approx(1e-30)  # the new rate, not the checkpoint's
+    assert (tmp_path / "model.keras").read_bytes() == best
+
+
+@pytest.mark.parametrize("kind", ["truncated data", "truncated index", "no list"])
+def test_a_damaged_checkpoint_is_told(tmp_path, parts, kind):
+    _train(tmp_path, parts, steps=1)
+    folder = tmp_path / "checkpoints"
+    if kind == "no list":
+        (folder / "checkpoint").write_text("")
+    else:
+        (file,) = folder.glob("*.index" if kind == "truncated index" else "*.data-*")
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+    with pytest.raises(InputError, match="checkpoint.*--overwrite"):
+        _train(tmp_path, parts, steps=2)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, parts):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -26,6 +27,22 @@ def test_rate_dropped_at_steps_is_the_papers(step, rate):
 
 def test_rate_without_drops_is_constant():
     assert steps.learning_rate(3e-4) == 3e-4
+
+
+def test_the_optimizer_is_the_originals_adam():
+    variable = keras.Variable([1.0, -2.0, 3.0])
+    optimizer = steps.make_optimizer(1e-3)
+    optimizer.build([variable])
+    rng = np.random.default_rng(0)
+    expected, m, v = np.array([1.0, -2.0, 3.0]), 0.0, 0.0
+    for step in range(1, 6):
+        gradient = rng.normal(size=3) * [1.0, 1e-3, 1e-8]  # the last is of epsilon's size
+        m = 0.9 * m + 0.1 * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        rate = 1e-3 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        expected = expected - rate * m / (np.sqrt(v) + 1e-8)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [variable])
+    np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)
 
 
 def test_sample_losses_are_mean_cross_entropies():

@@ -67,6 +67,13 @@ def test_metrics_round_trip(tmp_path):
     assert workdir.best_row(rows)["step"] == 20
 
 
+@pytest.mark.parametrize("content", ["garbage\n1\n", "step,loss\n1,2\n", "\x00,\x01\nx,y\n"])
+def test_metrics_that_are_no_metrics(tmp_path, content):
+    (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(InputError, match="metrics.csv, which cannot be read"):
+        workdir.read_metrics(str(tmp_path))
+
+
 def test_metrics_of_a_new_run_are_empty(tmp_path):
     assert workdir.read_metrics(str(tmp_path)) == []
     assert workdir.best_row([]) is None

@@ -27,10 +27,12 @@ def find_models(config) -> list[Model]:
         bar = bar or keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()), unit_name="model")
         bar.update(done)
 
-    folder = dataset.default_dataset(
-        config.categories or tuple(dataset.CATEGORIES), config.models_per_category, progress
+    categories = config.categories or dataset.CATEGORIES
+    folder = dataset.default_dir(categories, config.models_per_category)
+    print(
+        f"No --data_dir: using synthesised furniture, not ShapeNet, cached in {folder}.", flush=True
     )
-    print(f"No --data_dir: using synthesised furniture, not ShapeNet, cached in {folder}.")
+    dataset.default_dataset(categories, config.models_per_category, progress)
     return list_models(str(folder))
 
 
