@@ -102,8 +102,8 @@ def test_json_holds_the_report(step):
 
 
 def test_title_leaves_out_an_unknown_step(evaluation):
-    assert report.title(evaluation) == "tiny at step 600, 4 test models"
-    assert report.title(build([view_scores(1)], step=None)) == "tiny, 4 test models"
+    assert report.title(evaluation) == "tiny at step 600, split test, samples: 4"
+    assert report.title(build([view_scores(1)], step=None)) == "tiny, split test, samples: 4"
 
 
 def test_unknown_category_goes_by_its_synset_id():
@@ -123,7 +123,7 @@ def markdown_tables(text):
 
 def test_markdown_is_well_formed(evaluation):
     text = report.to_markdown(evaluation)
-    assert text.startswith("# tiny at step 600, 4 test models\n\n")
+    assert text.startswith("# tiny at step 600, split test, samples: 4\n\n")
     assert text.endswith("|\n") and not text.endswith("\n\n")
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
         "IoU at threshold 0.3",
@@ -160,7 +160,7 @@ def test_terminal_of_80_columns_shows_every_number(full_evaluation, capsys, monk
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in out
-    assert lines[0] == "tiny at step 600, 13000 test models"
+    assert lines[0] == "tiny at step 600, split test, samples: 13000"
 
     for _, header, body in report.tables(full_evaluation):
         for label, *numbers in body:

@@ -70,7 +70,7 @@ def test_metrics_round_trip(tmp_path):
 @pytest.mark.parametrize("content", ["garbage\n1\n", "step,loss\n1,2\n", "\x00,\x01\nx,y\n"])
 def test_metrics_that_are_no_metrics(tmp_path, content):
     (tmp_path / "metrics.csv").write_text(content)
-    with pytest.raises(InputError, match="metrics.csv, which cannot be read"):
+    with pytest.raises(InputError, match=r"metrics\.csv, which cannot be read"):
         workdir.read_metrics(str(tmp_path))
 
 
