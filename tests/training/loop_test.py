@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path, parts, kind):
     else:
         (file,) = folder.glob("*.index" if kind == "truncated index" else "*.data-*")
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
-    with pytest.raises(InputError, match="checkpoint.*--overwrite"):
+    with pytest.raises(InputError, match=r"checkpoint.*--overwrite"):
         _train(tmp_path, parts, steps=2)
 
 
