@@ -20,6 +20,17 @@ def find_models(config) -> list[Model]:
         )
     from r2n2_keras.shapes import dataset
 
+    categories = config.categories or dataset.CATEGORIES
+    folder = dataset.default_dir(categories, config.models_per_category)
+    print(
+        f"No --data_dir: using synthesised furniture, not ShapeNet, cached in {folder}.", flush=True
+    )
+    dataset.default_dataset(categories, config.models_per_category, synthesis_progress())
+    return list_models(str(folder))
+
+
+def synthesis_progress():
+    """A function of (models done, models in all) that shows a progress bar on a terminal."""
     bar = None
 
     def progress(done, total):
@@ -27,13 +38,7 @@ def find_models(config) -> list[Model]:
         bar = bar or keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()), unit_name="model")
         bar.update(done)
 
-    categories = config.categories or dataset.CATEGORIES
-    folder = dataset.default_dir(categories, config.models_per_category)
-    print(
-        f"No --data_dir: using synthesised furniture, not ShapeNet, cached in {folder}.", flush=True
-    )
-    dataset.default_dataset(categories, config.models_per_category, progress)
-    return list_models(str(folder))
+    return progress
 
 
 def describe(parts: dict[str, list[Model]]) -> str:

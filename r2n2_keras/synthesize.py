@@ -11,6 +11,7 @@ from r2n2_keras import command
 
 def main(config):
     """Synthesises as `config` says."""
+    from r2n2_keras import source
     from r2n2_keras.errors import InputError
     from r2n2_keras.shapes import dataset
 
@@ -18,7 +19,12 @@ def main(config):
         raise InputError("Expected --out=DIR to write to, received none. Give one.")
     categories = config.categories or tuple(dataset.CATEGORIES)
     dataset.synthesize(
-        config.out, categories, config.models_per_category, config.views, config.seed
+        config.out,
+        categories,
+        config.models_per_category,
+        config.views,
+        config.seed,
+        progress=source.synthesis_progress(),
     )
     print(f"Wrote {config.models_per_category} models of each category to {config.out}")
 
