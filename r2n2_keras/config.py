@@ -122,7 +122,7 @@ class Config:
     )
     images: tuple[str, ...] = _field(
         (),
-        "Pictures of one object, or a folder of them. Empty: three renderings of a held-out "
+        "Pictures of one object, or a folder of them. Empty: renderings of a held-out "
         "model of --workdir's data.",
         "Prediction",
         saved=False,

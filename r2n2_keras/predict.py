@@ -5,7 +5,7 @@
     python -m r2n2_keras.predict --workdir=runs/quickstart
 
 The network expects the object centred on a plain background or cut out by alpha. Without --images,
-three renderings of a model that the run held out are used.
+three renderings (or those of --view_ids) of a model that the run held out are used.
 
 Writes to --out: prediction.npz (occupancy and voxels, [x, y, z] with y up), prediction.binvox and
 prediction.png, the pictures beside the predicted voxels.
@@ -82,7 +82,8 @@ def _held_out(config):
             f"Expected a held-out model in {config.data_location}, received none. Give --images."
         )
     model = parts["test"][0]
-    paths = [model.view_path(view) for view in model.views[:_HELD_OUT_VIEWS]]
+    views = [f"{view:02d}" for view in config.view_ids] or model.views[:_HELD_OUT_VIEWS]
+    paths = [model.view_path(view) for view in views]
     print(f"No --images: using {len(paths)} renderings of {model.key}, which was held out.")
     return paths, binvox.read(model.voxels).data
 
