@@ -32,5 +32,5 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("R2N2_REAL_DATA does not name a folder of real 3D-R2N2 files")
     if not os.path.isdir(folder):
-        pytest.skip(f"R2N2_REAL_DATA={folder} is not a folder")
+        pytest.fail(f"R2N2_REAL_DATA={folder} is not a folder")
     return Path(folder)

@@ -1,5 +1,6 @@
 """What `import r2n2_keras` costs and what it offers."""
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -47,10 +48,4 @@ def test_unknown_name_is_an_attribute_error():
 
 
 def test_version_is_the_installed_one():
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        installed = version("r2n2-keras")
-    except PackageNotFoundError:
-        pytest.skip("the package is not installed")
-    assert r2n2_keras.__version__ == installed
+    assert r2n2_keras.__version__ == importlib.metadata.version("r2n2-keras")
