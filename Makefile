@@ -9,7 +9,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constrain
 # Real renderings and voxels for the tests that check against them; those skip where it is absent.
 export R2N2_REAL_DATA ?= $(abspath $(wildcard ../shared/real))
 
-.PHONY: quickstart setup setup-dev test test-slow lint clean
+.PHONY: quickstart setup setup-dev setup-torch test test-torch test-slow lint clean
 
 quickstart: setup
 	$(PY) -m r2n2_keras.train --flagfile=configs/quickstart.cfg
@@ -21,10 +21,15 @@ setup: .venv/installed
 
 setup-dev: .venv/installed-dev
 
+setup-torch: .venv/installed-torch
+
 test: setup-dev
 	$(PY) -m pytest -n 2 --dist loadscope
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 \
 		$(PY) -m pytest tests/model tests/evaluation/metrics_test.py
+
+test-torch: setup-torch
+	KERAS_BACKEND=torch $(PY) -m pytest tests/model tests/evaluation/metrics_test.py
 
 test-slow: setup-dev
 	$(PY) -m pytest -m slow
@@ -45,4 +50,8 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(INSTALL) -e ".[dev]"
+	touch $@
+
+.venv/installed-torch: .venv/installed-dev
+	$(INSTALL) -e ".[dev,torch]"
 	touch $@

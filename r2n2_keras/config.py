@@ -85,7 +85,7 @@ class Config:
         "Logical devices to split the CPU into: to try --strategy=mirrored without GPUs.",
         "Training",
     )
-    precision: Literal["float32", "mixed_bfloat16"] = _field(
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _field(
         "float32", "Keras dtype policy of training; the other commands use float32.", "Training"
     )
     evaluate_every_steps: int = _field(
@@ -93,7 +93,10 @@ class Config:
     )
     checkpoint_every_steps: int = _field(1_000, "Steps between checkpoints.", "Training")
     overwrite: bool = _field(
-        False, "Remove the run that is in --workdir and start afresh.", "Training", saved=False
+        False,
+        "Remove the run that is in --workdir and start afresh; of import_weights: replace --out.",
+        "Training",
+        saved=False,
     )
     dry_run: bool = _field(
         False,
@@ -135,12 +138,24 @@ class Config:
     )
     out: str = _field(
         "",
-        "Folder that predict or synthesize writes. Empty: <workdir>/prediction for predict.",
+        "Folder that predict or synthesize writes, .keras file that import_weights writes. Empty: "
+        "<workdir>/prediction for predict.",
         "Prediction",
         saved=False,
     )
     export_dir: str = _field(
         "", "Folder of the exported versions. Empty: <workdir>/exports.", "Prediction", saved=False
+    )
+
+    # Import.
+    source: Literal["theano", "notebook", None] = _field(
+        None, "Which code saved the --weights: see import_weights --help.", "Import", saved=False
+    )
+    weights: str = _field(
+        "",
+        "File to import: the original's .npy, or a .npz of the notebook's state dicts.",
+        "Import",
+        saved=False,
     )
 
     def __post_init__(self):
@@ -257,9 +272,9 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     for field in dataclasses.fields(Config):
         args = (field.name, field.default, field.metadata["help"])
-        if get_origin(field.type) is Literal:
+        if choices := _choices(field):
             name, default, help_ = args
-            flags.DEFINE_enum(name, default, get_args(field.type), help_, flag_values=values)
+            flags.DEFINE_enum(name, default, choices, help_, flag_values=values)
         elif isinstance(field.type, types.GenericAlias):
             name, default, help_ = args
             flags.DEFINE_list(name, [str(x) for x in default], help_, flag_values=values)
@@ -272,6 +287,12 @@ def define_flags() -> flags.FlagValues:
             }[field.type]
             define(*args, flag_values=values)
     return values
+
+
+def _choices(field):
+    """The values that a `Literal` can be given; None among them is that it may be left out."""
+    values = get_args(field.type) if get_origin(field.type) is Literal else ()
+    return tuple(value for value in values if value is not None)
 
 
 def _convert(field, value):
@@ -298,9 +319,9 @@ def help_text(doc: str) -> str:
             lines += ["", f"{section} flags:"]
         value = field.default
         default = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        choices = get_args(field.type) if get_origin(field.type) is Literal else ()
+        choices = _choices(field)
         shown = f"={'|'.join(choices)}" if choices else ""
-        ending = f" (default: {default})" if default != "" else ""
+        ending = "" if default in ("", None) else f" (default: {default})"
         text = f"--{field.name}{shown}: {field.metadata['help']}{ending}"
         lines += textwrap.wrap(text, 88, initial_indent="  ", subsequent_indent="      ")
     return "\n".join(lines)

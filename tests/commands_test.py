@@ -218,7 +218,9 @@ def test_synthesize_writes_the_official_tree(tmp_path):
     assert "data/ShapeNetVox32/03001627/chair_0001/model.binvox" in files
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "synthesize"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "export", "synthesize", "import_weights"]
+)
 def test_help_teaches(command, tmp_path):
     output = succeed(command, "--help", cwd=tmp_path)
     assert f"python -m r2n2_keras.{command} --" in output
@@ -294,7 +296,9 @@ def _assert_no_run_left_broken(tmp_path):
 def test_preset_that_does_not_exist(tree, tmp_path):
     flags = [flag for flag in TRAIN if not flag.startswith("--model=")]
     line = fail("train", *flags, f"--data_dir={tree}", "--model=huge", cwd=tmp_path)
-    assert "--model to be a preset (notebook, tiny)" in line
+    assert (
+        "--model to be a preset (lstm_1, gru_1, lstm_3, gru_3, res_gru_3, notebook, tiny)" in line
+    )
     assert "'huge'" in line
     assert not (tmp_path / "run").exists()
 

@@ -1,15 +1,19 @@
-"""The layers of 3D-R2N2 that Keras does not have.
+"""The layers of 3D-R2N2 that Keras does not have, but for the recurrence.
 
 Shapes are written with these letters: B batch, T views, H W pixels, N grid edge, C channels,
-F features. Grids are [x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449.
+F features. Grids are [x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449, and the original's
+`lib/layers.py`.
 
 Only `keras` and `numpy` are imported, so the layers run on every Keras backend.
 """
 
+import math
+
 import keras
 from keras import initializers, ops
 
-register = keras.saving.register_keras_serializable(package="r2n2_keras")
+from r2n2_keras.model.convolution import conv_transpose
+from r2n2_keras.model.serialization import register
 
 
 @register
@@ -48,128 +52,69 @@ class UnfoldViews(keras.layers.Layer):
 
 
 @register
-class GridLSTMCell(keras.layers.Layer):
-    """One step of the 3D convolutional LSTM: forget and input gates, no output gate.
+class PaddedMaxPooling2D(keras.layers.Layer):
+    """2x2 max-pooling, stride 2, of a picture with one more row and column on each side.
 
-    ```
-    f_t = sigmoid(x_f + U_f * h_{t-1} + b_f)
-    i_t = sigmoid(x_i + U_i * h_{t-1} + b_i)
-    s_t = f_t o s_{t-1} + i_t o tanh(x_s + U_s * h_{t-1} + b_s)
-    h_t = tanh(s_t)
-    ```
-    `*` is a 3D convolution, `o` the product cell by cell. The original: `models/mv_lstm_net.py`.
+    The padding is minus infinity: it never wins. An edge of n becomes n // 2 + 1, so that the
+    paper's 127 pixels go 64, 33, 17, 9, 5, 3. `keras.layers.MaxPooling2D(padding="same")` is not
+    this: it pads at the end only, and an even edge not at all.
 
-    The input products `x_f, x_i, x_s = W T(x_t)` do not depend on the state: one dense layer
-    computes them for all gates and all views before the recurrence, with weights of its own for
-    every grid cell. That is what `keras.layers.ConvLSTM3D` lacks: it convolves its input, so all
-    cells would share the input weights. It also has an output gate, which the paper leaves out.
-
-    Args:
-        filters: int, number of hidden channels per grid cell.
-        kernel_size: int, edge of the recurrent kernel in grid cells. Defaults to 3.
-        kernel_initializer: initializer of the recurrent kernel.
-        bias_initializer: initializer of the bias, which all grid cells share.
-
-    Call arguments:
-        inputs: gate inputs x_f, x_i, x_s along the last axis, `(B, N, N, N, 3 * filters)`.
-        states: `[h, s]`, each `(B, N, N, N, filters)`.
-
-    Output: `h, [h, s]`.
+    Input shape: `(B, H, W, C)`. Output shape: `(B, H // 2 + 1, W // 2 + 1, C)`.
     """
 
-    num_gates = 3
+    def call(self, images):
+        margins = ((0, 0), (1, 1), (1, 1), (0, 0))
+        padded = ops.pad(images, margins, constant_values=-float("inf"))
+        return ops.max_pool(padded, pool_size=2, strides=2, padding="valid")
 
-    def __init__(
-        self,
-        filters,
-        kernel_size=3,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = kernel_size
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.state_size = [filters, filters]  # keras.layers.RNN asks for it; GridRNN has the shape
-        self.output_size = filters
-
-    def build(self, inputs_shape):
-        if len(inputs_shape) != 5 or inputs_shape[-1] != self.num_gates * self.filters:
-            raise ValueError(
-                f"Expected gate inputs of shape (B, N, N, N, {self.num_gates * self.filters}). "
-                f"Received: inputs_shape={tuple(inputs_shape)}"
-            )
-        self.grid_shape = tuple(inputs_shape[1:-1])
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel",
-            shape=(self.kernel_size,) * 3 + (self.filters, self.num_gates * self.filters),
-            initializer=self.kernel_initializer,
-        )
-        self.bias = self.add_weight(
-            name="bias",
-            shape=(self.num_gates * self.filters,),
-            initializer=self.bias_initializer,
-        )
-
-    def call(self, inputs, states):
-        h_tm1, s_tm1 = states
-        gates = inputs + ops.conv(h_tm1, self.recurrent_kernel, padding="same") + self.bias
-        f, i, s = ops.split(gates, self.num_gates, axis=-1)
-        s = ops.sigmoid(f) * s_tm1 + ops.sigmoid(i) * ops.tanh(s)
-        h = ops.tanh(s)
-        return h, [h, s]
-
-    def get_initial_state(self, batch_size=None):
-        shape = (batch_size, *self.grid_shape, self.filters)
-        return [ops.zeros(shape, dtype=self.compute_dtype) for _ in self.state_size]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-        }
+    def compute_output_shape(self, images_shape):
+        batch, height, width, channels = images_shape
+        return (batch, height // 2 + 1, width // 2 + 1, channels)
 
 
 @register
-class GridRNN(keras.layers.RNN):
-    """Runs a cell whose state is a grid over the views, however many there are.
+class Unpool3D(keras.layers.Layer):
+    """Doubles a grid by zeros: cell i goes to cell 2i, the seven others of each eight are 0.
 
-    `keras.layers.RNN` derives shapes from an integer state size, which a grid does not have; the
-    shapes are all that this class adds.
+    The original's `Unpool3DLayer`; neither nearest-neighbour upsampling nor a transposed
+    convolution.
 
-    Args:
-        cell: a Keras cell such as `GridLSTMCell`.
-        **kwargs: those of `keras.layers.RNN`.
-
-    Input shape: `(B, T, N, N, N, gates * filters)`, T may be unknown.
-    Output shape: `(B, N, N, N, filters)`; `(B, T, N, N, N, filters)` with `return_sequences`;
-        with `return_state` a list that adds the final states.
+    Input shape: `(B, N, N, N, C)`. Output shape: `(B, 2N, 2N, 2N, C)`.
     """
 
-    # Keras matches the names of these parameters with those of `call`.
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        batch, views, *grid, _ = sequences_shape
-        state = (batch, *grid, self.cell.output_size)
-        output = (batch, views, *grid, self.cell.output_size) if self.return_sequences else state
-        return [output] + [state] * len(self.cell.state_size) if self.return_state else output
+    def call(self, grids):
+        shape = list(grids.shape[1:])
+        for axis in (2, 1, 0):
+            # What follows an axis lies side by side: as much again of zeros after every cell.
+            row = math.prod(shape[axis + 1 :])
+            grids = ops.pad(ops.reshape(grids, (-1, row)), ((0, 0), (0, row)))
+            shape[axis] *= 2
+        return ops.reshape(grids, (-1, *shape))
+
+    def compute_output_shape(self, grids_shape):
+        batch, *grid, channels = grids_shape
+        return (batch, *(2 * edge for edge in grid), channels)
 
 
 @register
 class UpsampleConv3D(keras.layers.Layer):
-    """Nearest-neighbour upsampling by 2, then a 3x3x3 convolution, as one transposed convolution.
+    """Upsampling by 2, then a convolution, as one transposed convolution.
 
-    After upsampling, each pair of equal neighbours meets the kernel's taps w0, w1, w2 in only two
-    ways per axis, so the two steps equal a transposed convolution of stride 2 whose four taps are
-    [w2, w1 + w2, w0 + w1, w0]: 8 products per output cell instead of 27. The weight stays the plain
-    3x3x3 kernel of `UpSampling3D` followed by `Conv3D(kernel_size=3, padding="same")`.
+    A transposed convolution of stride 2 spreads each input cell over a neighbourhood of the doubled
+    grid, which is what the two steps do, too:
+
+    * Upsampling by zeros (`Unpool3D`): the neighbourhood is the kernel, back to front: 27/8
+      products per output cell instead of 27.
+    * Nearest-neighbour upsampling: each pair of equal neighbours meets the kernel's taps w0, w1, w2
+      in only two ways per axis, which gives four taps [w2, w1 + w2, w0 + w1, w0]: 8 products per
+      output cell instead of 27.
+
+    The weight stays the plain kernel of the convolution.
 
     Args:
         filters: int, number of output channels.
+        kernel_size: int, odd edge of the kernel. Defaults to 3.
+        upsampling: "zeros" or "nearest".
         kernel_initializer: initializer of the kernel.
         bias_initializer: initializer of the bias.
 
@@ -177,17 +122,32 @@ class UpsampleConv3D(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs
+        self,
+        filters,
+        kernel_size=3,
+        upsampling="nearest",
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"Expected an odd kernel_size. Received: kernel_size={kernel_size!r}")
+        if upsampling not in ("zeros", "nearest"):
+            raise ValueError(
+                'Expected upsampling to be "zeros" or "nearest". '
+                f"Received: upsampling={upsampling!r}"
+            )
         self.filters = filters
+        self.kernel_size = kernel_size
+        self.upsampling = upsampling
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
 
     def build(self, grids_shape):
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(3, 3, 3, grids_shape[-1], self.filters),
+            shape=(self.kernel_size,) * 3 + (grids_shape[-1], self.filters),
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(
@@ -195,11 +155,19 @@ class UpsampleConv3D(keras.layers.Layer):
         )
 
     def call(self, grids):
-        kernel = ops.swapaxes(ops.convert_to_tensor(self.kernel), 3, 4)
-        for axis in range(3):
-            w0, w1, w2 = ops.split(kernel, 3, axis=axis)
-            kernel = ops.concatenate([w2, w1 + w2, w0 + w1, w0], axis=axis)
-        return ops.conv_transpose(grids, kernel, strides=2, padding="same") + self.bias
+        kernel = ops.flip(ops.swapaxes(ops.convert_to_tensor(self.kernel), 3, 4), axis=(0, 1, 2))
+        if self.upsampling == "nearest":
+            for axis in range(3):  # a convolution of the taps with [1, 1]
+                before, after = ([(0, 0)] * 5 for _ in range(2))
+                before[axis], after[axis] = (1, 0), (0, 1)
+                kernel = ops.pad(kernel, before) + ops.pad(kernel, after)
+            return conv_transpose(grids, kernel, strides=2, padding="same") + self.bias
+        # Tap k of cell i belongs to cell 2i + k - reach of the doubled grid; "same" would put it
+        # elsewhere.
+        reach, edges = self.kernel_size // 2, grids.shape[1:-1]
+        grids = conv_transpose(grids, kernel, strides=2, padding="valid")
+        x, y, z = (slice(reach, reach + 2 * edge) for edge in edges)
+        return grids[:, x, y, z] + self.bias
 
     def compute_output_shape(self, grids_shape):
         batch, *grid, _ = grids_shape
@@ -209,6 +177,27 @@ class UpsampleConv3D(keras.layers.Layer):
         return {
             **super().get_config(),
             "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "upsampling": self.upsampling,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "bias_initializer": initializers.serialize(self.bias_initializer),
         }
+
+
+@register
+class Occupancy(keras.layers.Layer):
+    """The probability that a voxel is occupied, from the decoder's last convolution.
+
+    Two channels are the scores of "empty" and "occupied": the answer is the second one's share of
+    their softmax, which is the sigmoid of their difference. One channel is that difference itself.
+
+    Input shape: `(B, N, N, N, 1)` or `(B, N, N, N, 2)`. Output shape: `(B, N, N, N)`.
+    """
+
+    def call(self, scores):
+        if scores.shape[-1] == 2:
+            return ops.sigmoid(scores[..., 1] - scores[..., 0])
+        return ops.sigmoid(scores[..., 0])
+
+    def compute_output_shape(self, scores_shape):
+        return tuple(scores_shape[:-1])

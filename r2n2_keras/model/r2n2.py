@@ -1,217 +1,275 @@
 """The 3D-R2N2 network: encoder, recurrence over views, decoder.
 
 Shapes are written with these letters: B batch, T views, H W pixels, N grid edge, C channels,
-F features. Source: Choy et al. 2016, arXiv:1604.00449, as the PyTorch notebook that this package
-re-implements wires it.
+F features. Source: Choy et al. 2016, arXiv:1604.00449, and the original's code (`models/`,
+`lib/layers.py`). Where the two differ, the code wins.
 """
 
 import os
-import zipfile
 
 import keras
 from keras import layers
 
+from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
-from r2n2_keras.model.layers import (
-    FoldViews,
-    GridLSTMCell,
-    GridRNN,
-    UnfoldViews,
-    UpsampleConv3D,
-    register,
-)
+from r2n2_keras.model.decoder import decode
+from r2n2_keras.model.encoder import encode
+from r2n2_keras.model.initialization import initializers_of
+from r2n2_keras.model.layers import FoldViews, Occupancy, UnfoldViews
+from r2n2_keras.model.loading import read_model
 from r2n2_keras.model.presets import PRESETS
+from r2n2_keras.model.recurrence import GridGRUCell, GridLSTMCell, GridRNN
+from r2n2_keras.model.serialization import register
+
+_PRESET_FILE = "model.keras"
+_CELLS = {"gru": GridGRUCell, "lstm": GridLSTMCell}
 
 
 @register
 class R2N2(keras.Model):
     """3D-R2N2: several pictures of an object in, the voxels it occupies out.
 
-    The encoder turns every view into a vector, the 3D-LSTM folds the vectors, view by view, into a
-    grid of hidden states, the decoder grows the grid to the output's resolution.
+    The encoder turns every view into a vector, the 3D-LSTM or 3D-GRU folds the vectors, view by
+    view, into a grid of hidden states, the decoder grows the grid to the output's resolution.
+
+    The defaults make the paper's largest network, Res3D-GRU-3; `from_preset` names the others.
 
     Args:
         image_size: int, height and width of a view in pixels.
         channels: int, 3 for RGB composited on a background, 4 for raw RGBA.
-        encoder_filters: one int per convolution; each is followed by 2x2 max-pooling.
-        encoder_kernel_sizes: one int per convolution of the encoder.
+        encoder_filters: one int per stage of the encoder; each ends with 2x2 max-pooling.
+        encoder_kernel_sizes: one int per stage, of its first convolution.
+        encoder_shortcuts: per stage "none", "identity" or "conv" (1x1): a residual encoder, with
+            two convolutions a stage. None: a shallow one, with one.
+        encoder_pooling: "padded", a margin of one pixel around as in the original, or "valid", an
+            odd last pixel is dropped as in the notebook.
+        encoder_slope: float, LeakyReLU's slope in the encoder's stages.
         features: int, length of a view's vector.
+        features_slope: float, LeakyReLU's slope on that vector; 1 leaves it linear.
+        recurrence: "gru" or "lstm".
         grid_edge: int, cells along each axis of the recurrent grid.
         hidden_channels: int, channels of the recurrent state in each cell.
         recurrent_kernel_size: int, edge of the recurrent convolution's kernel.
-        decoder_filters: one int per convolution of the decoder; the last is 1.
-        grid_upsamplings: int, how many of the decoder's convolutions, from the first on, double
-            the grid. The output's edge is `grid_edge * 2**grid_upsamplings`.
-        encoder_slope: float, LeakyReLU's slope in the encoder.
-        decoder_slope: float, LeakyReLU's slope between the decoder's convolutions; 1 leaves them
-            linear, as the notebook does.
-        initialization: "pytorch", U(-1/sqrt(n), 1/sqrt(n)) over the inputs n of a cell, biases
-            too: the default of its convolutions and dense layers, which the notebook keeps; or
-            "original", N(0, sqrt(2/n)) over the mean n of inputs and outputs, biases 0.1
-            (`lib/layers.py` of the Theano code).
+        gate_input_bias: bool, whether the gates' input products have a bias of their own for every
+            grid cell, beside the one that the cells share.
+        decoder_filters: one int per block of the decoder. The last is 2, the scores of "empty" and
+            "occupied" for a two-way softmax, or 1 for a sigmoid.
+        decoder_shortcuts: per block but the last "none", "identity", "conv" (1x1x1) or "inner_conv"
+            (3x3x3, from between the block's convolutions): a residual decoder. None: a shallow one.
+        decoder_slope: float, LeakyReLU's slope after the decoder's convolutions, the last excepted;
+            1 leaves them linear, as the notebook does.
+        grid_upsamplings: int, how many blocks of the decoder, from the first on, double the grid.
+            The output's edge is `grid_edge * 2**grid_upsamplings`.
+        upsampling: "zeros", the original's unpooling, or "nearest".
+        initialization: "original" or "pytorch", see `initialization.py`.
 
     Input shape: `(B, T, H, W, C)` float in [0, 1]; T need not be known before the call.
     Output shape: `(B, N, N, N)` float32 [x, y, z], y up: the probability that a voxel is occupied.
 
+    Raises:
+        ValueError: the arguments do not make a network.
+
     Example:
     ```
-    model = R2N2.from_preset("tiny")
-    occupancy = model.predict(np.zeros((1, 3, 64, 64, 3)))  # (1, 32, 32, 32)
+    model = R2N2.from_preset("res_gru_3")
+    images = np.zeros((1, 3, 127, 127, 3))
+    occupancy = model.predict(images)  # (1, 32, 32, 32)
+
+    state = model.step(None, images[:, 0])  # a view at a time
+    state = model.step(state, images[:, 1])
+    occupancy = model.decode(state)
     ```
     """
 
     def __init__(
         self,
-        image_size,
-        channels,
-        encoder_filters,
-        encoder_kernel_sizes,
-        features,
-        grid_edge,
-        hidden_channels,
-        recurrent_kernel_size,
-        decoder_filters,
-        grid_upsamplings,
-        encoder_slope,
-        decoder_slope,
-        initialization,
+        *,
+        image_size=127,
+        channels=3,
+        encoder_filters=(96, 128, 256, 256, 256, 256),
+        encoder_kernel_sizes=(7, 3, 3, 3, 3, 3),
+        encoder_shortcuts=("none", "conv", "conv", "none", "conv", "identity"),
+        encoder_pooling="padded",
+        encoder_slope=0.01,
+        features=1024,
+        features_slope=0.01,
+        recurrence="gru",
+        grid_edge=4,
+        hidden_channels=128,
+        recurrent_kernel_size=3,
+        gate_input_bias=False,
+        decoder_filters=(128, 128, 64, 32, 2),
+        decoder_shortcuts=("identity", "identity", "conv", "inner_conv"),
+        decoder_slope=0.01,
+        grid_upsamplings=3,
+        upsampling="zeros",
+        initialization="original",
         **kwargs,
     ):
-        # === Layers ===
-        def filled(fan_in, fan_out):
-            return _initializers(initialization, fan_in, fan_out)
+        config = {
+            "image_size": image_size,
+            "channels": channels,
+            "encoder_filters": encoder_filters,
+            "encoder_kernel_sizes": encoder_kernel_sizes,
+            "encoder_shortcuts": encoder_shortcuts,
+            "encoder_pooling": encoder_pooling,
+            "encoder_slope": encoder_slope,
+            "features": features,
+            "features_slope": features_slope,
+            "recurrence": recurrence,
+            "grid_edge": grid_edge,
+            "hidden_channels": hidden_channels,
+            "recurrent_kernel_size": recurrent_kernel_size,
+            "gate_input_bias": gate_input_bias,
+            "decoder_filters": decoder_filters,
+            "decoder_shortcuts": decoder_shortcuts,
+            "decoder_slope": decoder_slope,
+            "grid_upsamplings": grid_upsamplings,
+            "upsampling": upsampling,
+            "initialization": initialization,
+        }
+        config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        _check_arguments(config)
 
-        encoder = []
-        fan_in = channels
-        stages = zip(encoder_filters, encoder_kernel_sizes, strict=True)
-        for n, (filters, kernel_size) in enumerate(stages, start=1):
-            area = kernel_size**2
-            encoder += [
-                layers.Conv2D(
-                    filters,
-                    kernel_size,
-                    padding="same",
-                    name=f"encoder_conv{n}",
-                    **filled(fan_in * area, filters * area),
-                ),
-                layers.MaxPooling2D(2, name=f"encoder_pool{n}"),
-                layers.LeakyReLU(encoder_slope, name=f"encoder_act{n}"),
-            ]
-            fan_in = filters
-        pooled_size = image_size // 2 ** len(encoder_filters)
-        encoder += [
-            layers.Flatten(name="encoder_flatten"),
-            layers.Dense(
-                features, name="encoder_dense", **filled(fan_in * pooled_size**2, features)
-            ),
-        ]
-
-        gates = GridLSTMCell.num_gates * hidden_channels
-        # About 4 of 5 weights of the full network are in this layer: every grid cell has its own.
-        gate_inputs = layers.Dense(
-            grid_edge**3 * gates,
-            name="recurrence_gate_inputs",
-            **filled(features, grid_edge**3 * hidden_channels),  # a gate at a time
-        )
-        to_grid = layers.Reshape((-1, *[grid_edge] * 3, gates), name="recurrence_to_grid")
-        fan = hidden_channels * recurrent_kernel_size**3
-        recurrence = GridRNN(
-            GridLSTMCell(hidden_channels, recurrent_kernel_size, name="cell", **filled(fan, fan)),
-            name="recurrence",
-        )
-
-        decoder = []
-        fan_in = hidden_channels
-        for n, filters in enumerate(decoder_filters, start=1):
-            if n > 1 and decoder_slope != 1:
-                decoder.append(layers.LeakyReLU(decoder_slope, name=f"decoder_act{n - 1}"))
-            initializers = filled(fan_in * 3**3, filters * 3**3)
-            if n <= grid_upsamplings:
-                decoder.append(UpsampleConv3D(filters, name=f"decoder_up_conv{n}", **initializers))
-            else:
-                decoder.append(
-                    layers.Conv3D(
-                        filters, 3, padding="same", name=f"decoder_conv{n}", **initializers
-                    )
-                )
-            fan_in = filters
-        output_shape = (grid_edge * 2**grid_upsamplings,) * 3
-
-        # === Functional Model ===
+        # === Encoder ===
         images = keras.Input((None, image_size, image_size, channels), name="images")
         x = FoldViews(name="fold_views")(images)
-        for layer in encoder:
-            x = layer(x)
+        x = encode(
+            x,
+            encoder_filters,
+            encoder_kernel_sizes,
+            encoder_shortcuts,
+            encoder_pooling,
+            encoder_slope,
+            features,
+            features_slope,
+            initialization,
+        )
         x = UnfoldViews(name="unfold_views")(x, images)
-        x = to_grid(gate_inputs(x))
-        x = recurrence(x)
-        for layer in decoder:
-            x = layer(x)
-        x = layers.Reshape(output_shape, name="squeeze_channel")(x)
-        # float32 under every precision: probabilities near 0 and 1 need it, and so does REST.
-        occupancy = layers.Activation("sigmoid", dtype="float32", name="occupancy")(x)
-        super().__init__(inputs=images, outputs=occupancy, **kwargs)
 
-        # === Config ===
-        self.image_size = image_size
-        self.channels = channels
-        self.encoder_filters = tuple(encoder_filters)
-        self.encoder_kernel_sizes = tuple(encoder_kernel_sizes)
-        self.features = features
-        self.grid_edge = grid_edge
-        self.hidden_channels = hidden_channels
-        self.recurrent_kernel_size = recurrent_kernel_size
-        self.decoder_filters = tuple(decoder_filters)
-        self.grid_upsamplings = grid_upsamplings
-        self.encoder_slope = encoder_slope
-        self.decoder_slope = decoder_slope
-        self.initialization = initialization
+        # === Recurrence ===
+        Cell = _CELLS[recurrence]
+        gates = Cell.num_gates * hidden_channels
+        # 70 % of Res3D-GRU-3's weights are in this layer: every grid cell has its own.
+        x = layers.Dense(
+            grid_edge**3 * gates,
+            use_bias=gate_input_bias,
+            name="recurrence_gate_inputs",
+            **initializers_of(initialization, features, grid_edge**3 * hidden_channels),
+        )(x)
+        gate_inputs = layers.Reshape((-1, *[grid_edge] * 3, gates), name="recurrence_to_grid")(x)
+        fan = hidden_channels * recurrent_kernel_size**3
+        cell = Cell(
+            hidden_channels,
+            recurrent_kernel_size,
+            name="cell",
+            **initializers_of(initialization, fan, fan),
+        )
+        hidden = GridRNN(cell, name="recurrence")(gate_inputs)
+
+        # === Decoder ===
+        x = decode(
+            hidden,
+            decoder_filters,
+            decoder_shortcuts,
+            grid_upsamplings,
+            upsampling,
+            decoder_slope,
+            initialization,
+        )
+        # float32 under every precision: probabilities near 0 and 1 need it, and so does REST.
+        occupancy = Occupancy(dtype="float32", name="occupancy")(x)
+
+        super().__init__(inputs=images, outputs=occupancy, **kwargs)
+        self._encode = keras.Function(images, gate_inputs)
+        self._decode = keras.Function(hidden, occupancy)
+        self._arguments = tuple(config)
+        for name, value in config.items():
+            setattr(self, name, value)
+
+    # === A view at a time ===
+
+    def initial_state(self, batch_size):
+        """The state before the first view.
+
+        Returns:
+            Zeros, `[h, s]` of the 3D-LSTM or `[h]` of the 3D-GRU, each `(B, N, N, N, C)` with the
+            recurrent grid's edge N.
+        """
+        return self.get_layer("recurrence").cell.get_initial_state(batch_size)
+
+    def step(self, state, images):
+        """Adds one view per object to a state: as far as one more view of `call` goes.
+
+        Args:
+            state: what `initial_state` or `step` returned; None is the state before the first view.
+            images: `(B, H, W, C)` float in [0, 1].
+
+        Returns:
+            The new state, for the next `step` or for `decode`.
+        """
+        images = keras.ops.convert_to_tensor(images)
+        if state is None:
+            state = self.initial_state(keras.ops.shape(images)[0])
+        gate_inputs = self._encode(keras.ops.expand_dims(images, axis=1))
+        _, state = self.get_layer("recurrence").cell(gate_inputs[:, 0], state)
+        return state
+
+    def decode(self, state):
+        """The occupancy `(B, N, N, N)` that a state stands for, float32."""
+        return self._decode(state[0])
+
+    # === Files ===
 
     def get_config(self):
         # Not chained to Functional's config, which lists layers instead of these arguments.
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "image_size": self.image_size,
-            "channels": self.channels,
-            "encoder_filters": self.encoder_filters,
-            "encoder_kernel_sizes": self.encoder_kernel_sizes,
-            "features": self.features,
-            "grid_edge": self.grid_edge,
-            "hidden_channels": self.hidden_channels,
-            "recurrent_kernel_size": self.recurrent_kernel_size,
-            "decoder_filters": self.decoder_filters,
-            "grid_upsamplings": self.grid_upsamplings,
-            "encoder_slope": self.encoder_slope,
-            "decoder_slope": self.decoder_slope,
-            "initialization": self.initialization,
-        }
+        arguments = {name: getattr(self, name) for name in self._arguments}
+        return {"name": self.name, "trainable": self.trainable, **arguments}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
 
     @classmethod
-    def from_preset(cls, preset):
+    def from_preset(cls, preset, **arguments):
         """Builds a preset with fresh weights, or loads a trained model.
 
         Args:
-            preset: the name of a preset, a workdir that `train` wrote, or a `.keras` file.
+            preset: the name of a preset, a folder that `train` or `save_to_preset` wrote, or a
+                `.keras` file.
+            **arguments: of `R2N2`, in place of those of the named preset: `grid_upsamplings=4`
+                makes a network for 64x64x64 voxels.
 
         Raises:
             InputError: there is no such preset, or the file does not hold an R2N2.
+            ValueError: the arguments do not make a network.
         """
         preset = os.fspath(preset)
         if preset in PRESETS:
-            return cls(**PRESETS[preset], name=preset)
+            return cls(**{"name": preset, **PRESETS[preset], **arguments})
+        if arguments:
+            raise ValueError(
+                "Expected arguments only beside the name of a preset: the network of a file is "
+                f"what it is. Received: preset={preset!r}, arguments={arguments}"
+            )
         if preset.endswith(".keras"):
             return cls.from_file(preset)
         if os.path.isdir(preset):
-            return cls.from_file(os.path.join(preset, "model.keras"))
+            return cls.from_file(os.path.join(preset, _PRESET_FILE))
         raise InputError(
             f"Expected a preset ({', '.join(PRESETS)}), a workdir or a .keras file, received "
             f"{preset!r}. Choose one of the presets or check the path."
         )
+
+    def save_to_preset(self, folder):
+        """Writes the model, architecture and weights, for `from_preset(folder)`.
+
+        Args:
+            folder: made where it does not exist. Only `model.keras` in it is written.
+        """
+        os.makedirs(folder, exist_ok=True)
+        with replacing(os.path.join(folder, _PRESET_FILE)) as partial:
+            self.save(partial)
 
     @classmethod
     def from_file(cls, path):
@@ -220,27 +278,7 @@ class R2N2(keras.Model):
         Raises:
             InputError: there is no such file, or it does not hold an R2N2.
         """
-        path = os.fspath(path)
-        if not os.path.isfile(path):
-            raise InputError(
-                f"Expected a trained model, received {path}, which does not exist. Train one, or "
-                "check the path."
-            )
-        if not (path.endswith(".keras") and zipfile.is_zipfile(path)):
-            raise InputError(
-                f"Expected a .keras file, received {path}, which is none or is damaged. Give one "
-                "that `train` wrote."
-            )
-        try:
-            model = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # zip, json, HDF5 and Keras each raise their own kinds
-            # Keras advises to switch its safe mode off where a file holds code: not for us.
-            reason = str(error).strip().split("\n")[0]
-            reason = "it holds code" if "safe_mode" in str(error) else reason
-            raise InputError(
-                f"Expected a .keras file, received {path}, which cannot be read ({reason}). Give "
-                "one that `train` wrote."
-            ) from error
+        model = read_model(path)
         if not isinstance(model, cls):
             raise InputError(
                 f"Expected a .keras file that holds an R2N2, received {path}, which holds a "
@@ -249,18 +287,77 @@ class R2N2(keras.Model):
         return model
 
 
-def _initializers(initialization, fan_in, fan_out):
-    """Initializers of a kernel and its bias, as arguments of a layer."""
-    if initialization == "pytorch":
-        limit = fan_in**-0.5
-        kernel, bias = (keras.initializers.RandomUniform(-limit, limit) for _ in range(2))
-    elif initialization == "original":
-        mean_fan = (fan_in + fan_out) / 2
-        kernel = keras.initializers.RandomNormal(0.0, (2 / mean_fan) ** 0.5)
-        bias = keras.initializers.Constant(0.1)
-    else:
-        raise ValueError(
-            'Expected initialization to be "pytorch" or "original". '
-            f"Received: initialization={initialization!r}"
-        )
-    return {"kernel_initializer": kernel, "bias_initializer": bias}
+def _check_arguments(config):
+    """Raises ValueError where the arguments of `R2N2` do not make a network."""
+
+    def check(holds, expected, *names):
+        if not holds:
+            received = ", ".join(f"{name}={config[name]!r}" for name in names)
+            raise ValueError(f"Expected {expected}. Received: {received}")
+
+    for name, choices in (
+        ("encoder_pooling", ("padded", "valid")),
+        ("recurrence", tuple(_CELLS)),
+        ("upsampling", ("zeros", "nearest")),
+        ("initialization", ("original", "pytorch")),
+    ):
+        check(config[name] in choices, f"{name} to be one of {choices}", name)
+    for name in (
+        "image_size",
+        "channels",
+        "features",
+        "grid_edge",
+        "hidden_channels",
+        "recurrent_kernel_size",
+    ):
+        check(_is_size(config[name]), f"{name} to be an integer above 0", name)
+    for name in ("encoder_filters", "encoder_kernel_sizes", "decoder_filters"):
+        sizes = config[name]
+        check(sizes and all(map(_is_size, sizes)), f"{name} to be integers above 0", name)
+    stages, blocks = len(config["encoder_filters"]), len(config["decoder_filters"])
+    check(
+        len(config["encoder_kernel_sizes"]) == stages,
+        f"{stages} encoder_kernel_sizes, one per stage",
+        "encoder_kernel_sizes",
+        "encoder_filters",
+    )
+    check(
+        config["decoder_filters"][-1] in (1, 2),
+        "the last of decoder_filters to be 1 or 2",
+        "decoder_filters",
+    )
+    check(
+        0 <= config["grid_upsamplings"] <= blocks,
+        f"grid_upsamplings between 0 and the {blocks} blocks of the decoder",
+        "grid_upsamplings",
+    )
+    for name, number, widths, choices in (
+        (
+            "encoder_shortcuts",
+            stages,
+            (config["channels"], *config["encoder_filters"]),
+            ("none", "identity", "conv"),
+        ),
+        (
+            "decoder_shortcuts",
+            blocks - 1,
+            (config["hidden_channels"], *config["decoder_filters"]),
+            ("none", "identity", "conv", "inner_conv"),
+        ),
+    ):
+        shortcuts = config[name]
+        if shortcuts is None:
+            continue
+        check(len(shortcuts) == number, f"{number} {name}, or None", name)
+        for n, shortcut in enumerate(shortcuts):
+            check(shortcut in choices, f"{name} to be of {choices}", name)
+            check(
+                shortcut != "identity" or widths[n] == widths[n + 1],
+                f"the identity in {name} only between equal filters, not {widths[n]} and "
+                f"{widths[n + 1]}",
+                name,
+            )
+
+
+def _is_size(value):
+    return isinstance(value, int) and value > 0

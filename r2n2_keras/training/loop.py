@@ -62,7 +62,7 @@ def train(config, strategy, parts):
             config.learning_rate_drop_every,
             config.learning_rate_drop_factor,
         )
-        optimizer = steps_lib.make_optimizer(rate)
+        optimizer = steps_lib.make_optimizer(rate, config.precision)
         optimizer.build(model.trainable_variables)
     frame = pipeline.Frame.of(model, config.background)
     train_step = steps_lib.make_train_step(
@@ -104,6 +104,7 @@ def train(config, strategy, parts):
             )
         since_evaluation.append((loss, iou))
         recent = np.mean(since_evaluation[-_STEPS_SHOWN:], axis=0)
+        run.steps_done.assign(step)
         progress.update(step - first, list(zip(("loss", "iou"), recent, strict=True)))
         if config.dry_run:
             continue
@@ -127,12 +128,18 @@ class _Run:
         self.optimizer = optimizer
         self.rows = []
         self.eval_step = steps_lib.make_eval_step(model, config.threshold)
+        # Not the optimizer's count of updates: under mixed_float16 it leaves some out.
+        self.steps_done = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         if config.dry_run:
             return
         self.best_iou = tf.Variable(-1.0, trainable=False)
         state = tf.train.Checkpoint(
-            model=model, optimizer=optimizer, seconds=self.seconds, best_iou=self.best_iou
+            model=model,
+            optimizer=optimizer,
+            step=self.steps_done,
+            seconds=self.seconds,
+            best_iou=self.best_iou,
         )
         self.checkpoints = self._open_checkpoints(state)
         if self._restore(state):
@@ -173,7 +180,7 @@ class _Run:
     @property
     def step(self):
         """Number of training steps done."""
-        return int(self.optimizer.iterations.numpy())
+        return int(self.steps_done.numpy())
 
     def _path(self, name):
         return os.path.join(self.config.workdir, name)

@@ -22,13 +22,19 @@ def learning_rate(initial, drop_steps=(), drop_every=0, drop_factor=0.1):
     return initial
 
 
-def make_optimizer(rate):
+def make_optimizer(rate, precision="float32"):
     """Adam as the original has it (`lib/solver.py`): epsilon 1e-8 beside the raw square root.
 
     PyTorch, and with it the notebook, corrects the second moment's bias before it adds epsilon, so
     where gradients are tiny its first steps are larger.
+
+    float16 has no room for small gradients: under "mixed_float16" the loss is scaled up, as far as
+    the gradients stay finite, and steps where they do not are left out.
     """
-    return keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    adam = keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    if precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(adam)
+    return adam
 
 
 def sample_losses(voxels, occupancy):
@@ -58,7 +64,10 @@ def make_train_step(strategy, model, optimizer, batch_size, threshold):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
             loss = tf.reduce_sum(sample_losses(voxels, occupancy)) / batch_size
-        gradients = tape.gradient(loss, model.trainable_variables)
+            scaled = optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = _share_overflow(gradients)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss, tf.reduce_sum(voxel_iou(voxels, occupancy, threshold)) / batch_size
 
@@ -69,6 +78,19 @@ def make_train_step(strategy, model, optimizer, batch_size, threshold):
         return [strategy.reduce(tf.distribute.ReduceOp.SUM, x, axis=None) for x in results]
 
     return train_step
+
+
+def _share_overflow(gradients):
+    """Gradients that are finite on all replicas or on none.
+
+    `LossScaleOptimizer` asks the first replica whether to leave a step out.
+    """
+    overflows = [tf.reduce_any(~tf.math.is_finite(gradient)) for gradient in gradients]
+    overflow = tf.cast(tf.reduce_any(overflows), tf.float32)
+    replicas = tf.distribute.get_replica_context()
+    overflow = replicas.all_reduce(tf.distribute.ReduceOp.SUM, overflow)
+    first, *others = gradients
+    return [tf.where(overflow > 0, tf.fill(tf.shape(first), float("nan")), first), *others]
 
 
 def make_eval_step(model, threshold):

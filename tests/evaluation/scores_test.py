@@ -32,15 +32,11 @@ def model():
         channels=3,
         encoder_filters=(2, 2, 4, 4, 4, 4),
         encoder_kernel_sizes=(3,) * 6,
+        encoder_shortcuts=None,
         features=8,
-        grid_edge=4,
         hidden_channels=4,
-        recurrent_kernel_size=3,
         decoder_filters=(4, 4, 2, 1),
-        grid_upsamplings=3,
-        encoder_slope=0.1,
-        decoder_slope=1,
-        initialization="pytorch",
+        decoder_shortcuts=None,
     )
     # Louder than fresh weights, with which all cells come out alike whatever the pictures show.
     rng = np.random.default_rng(0)

@@ -3,73 +3,16 @@
 import keras
 import numpy as np
 import pytest
-from keras.src import testing  # private: Keras' battery of layer tests; imported only here
+from grids import correlate, keras_battery, normal, numpy_of, run_layer_test
 
 from r2n2_keras.model.layers import (
     FoldViews,
-    GridLSTMCell,
-    GridRNN,
+    Occupancy,
+    PaddedMaxPooling2D,
     UnfoldViews,
+    Unpool3D,
     UpsampleConv3D,
 )
-
-FILTERS = 2
-GATES = 3 * FILTERS
-
-
-def numpy_of(tensor):
-    return np.asarray(keras.ops.convert_to_numpy(tensor))
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def correlate(grids, kernel):
-    """The 'same' convolution of deep learning, tap by tap: `(B, X, Y, Z, C)`, `(k, k, k, C, F)`."""
-    edge, (nx, ny, nz) = kernel.shape[0], grids.shape[1:4]
-    padded = np.pad(grids.astype("float64"), [(0, 0), *[(edge // 2, edge // 2)] * 3, (0, 0)])
-    result = 0
-    for x, y, z in np.ndindex(edge, edge, edge):
-        result = result + padded[:, x : x + nx, y : y + ny, z : z + nz] @ kernel[x, y, z]
-    return result
-
-
-def step(gate_inputs, h, s, kernel, bias):
-    """The equations of `GridLSTMCell`'s docstring, one gate at a time."""
-    x_f, x_i, x_s = (gate_inputs[..., n * FILTERS : (n + 1) * FILTERS] for n in range(3))
-    u_f, u_i, u_s = (kernel[..., n * FILTERS : (n + 1) * FILTERS] for n in range(3))
-    b_f, b_i, b_s = bias.reshape(3, FILTERS)
-    f = sigmoid(x_f + correlate(h, u_f) + b_f)
-    i = sigmoid(x_i + correlate(h, u_i) + b_i)
-    s = f * s + i * np.tanh(x_s + correlate(h, u_s) + b_s)
-    return np.tanh(s), s
-
-
-def loud_cell(kernel_size=3):
-    """A cell whose recurrent part shows: its weights are not small, its biases not zero."""
-    return GridLSTMCell(
-        FILTERS,
-        kernel_size,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.5, seed=1),
-        bias_initializer=keras.initializers.RandomNormal(stddev=0.5, seed=2),
-    )
-
-
-def make_grid_rnn(dtype=None, **kwargs):
-    return GridRNN(GridLSTMCell(FILTERS, dtype=dtype), dtype=dtype, **kwargs)
-
-
-keras_battery = pytest.mark.filterwarnings("ignore:.shuffle=True. was passed:UserWarning")
-
-
-def run_layer_test(*args, **kwargs):
-    testing.TestCase().run_layer_test(*args, **kwargs)
-
 
 # Keras' battery
 
@@ -105,33 +48,40 @@ def test_unfold_views_passes_the_battery():
 
 
 @keras_battery
-@pytest.mark.parametrize(
-    ("kwargs", "expected_output_shape"),
-    [
-        ({}, (2, 4, 4, 4, FILTERS)),
-        ({"return_sequences": True}, (2, 3, 4, 4, 4, FILTERS)),
-    ],
-)
-def test_grid_rnn_passes_the_battery(kwargs, expected_output_shape):
+@pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
+def test_upsample_conv_passes_the_battery(upsampling):
     run_layer_test(
-        make_grid_rnn,
-        init_kwargs=kwargs,
-        input_shape=(2, 3, 4, 4, 4, GATES),
-        expected_output_shape=expected_output_shape,
+        UpsampleConv3D,
+        init_kwargs={
+            "filters": 3,
+            "upsampling": upsampling,
+            "kernel_initializer": "he_normal",
+            "bias_initializer": "ones",
+        },
+        input_shape=(2, 3, 3, 3, 4),
+        expected_output_shape=(2, 6, 6, 6, 3),
         expected_num_trainable_weights=2,
         expected_num_non_trainable_weights=0,
     )
 
 
 @keras_battery
-def test_upsample_conv_passes_the_battery():
+@pytest.mark.parametrize(
+    ("layer", "input_shape", "expected_output_shape"),
+    [
+        (PaddedMaxPooling2D, (2, 5, 4, 3), (2, 3, 3, 3)),
+        (Unpool3D, (2, 3, 3, 3, 4), (2, 6, 6, 6, 4)),
+        (Occupancy, (2, 3, 3, 3, 2), (2, 3, 3, 3)),
+    ],
+)
+def test_layers_without_weights_pass_the_battery(layer, input_shape, expected_output_shape):
     run_layer_test(
-        UpsampleConv3D,
-        init_kwargs={"filters": 3, "kernel_initializer": "he_normal", "bias_initializer": "ones"},
-        input_shape=(2, 3, 3, 3, 4),
-        expected_output_shape=(2, 6, 6, 6, 3),
-        expected_num_trainable_weights=2,
-        expected_num_non_trainable_weights=0,
+        layer,
+        init_kwargs={},
+        input_shape=input_shape,
+        expected_output_shape=expected_output_shape,
+        expected_num_trainable_weights=0,
+        run_training_check=False,
     )
 
 
@@ -159,194 +109,129 @@ def test_views_fold_where_batch_and_views_are_unknown():
         np.testing.assert_array_equal(numpy_of(model(views)), views)
 
 
-# GridLSTMCell
+# PaddedMaxPooling2D
 
 
-@pytest.mark.parametrize("kernel_size", [1, 3])
-def test_cell_follows_its_equations(kernel_size):
-    cell = loud_cell(kernel_size)
-    gate_inputs = normal(4, 2, 3, 3, 3, GATES)  # (step, B, N, N, N, gates)
-    cell.build(gate_inputs.shape[1:])
-    kernel, bias = numpy_of(cell.recurrent_kernel), numpy_of(cell.bias)
-    assert kernel.shape == (kernel_size,) * 3 + (FILTERS, GATES)
-    assert np.all(bias != 0)
-
-    h = s = np.zeros((2, 3, 3, 3, FILTERS), "float32")
-    expected_h, expected_s = h, s
-    for x in gate_inputs:
-        output, (h, s) = cell(x, [h, s])
-        expected_h, expected_s = step(x, expected_h, expected_s, kernel, bias)
-        np.testing.assert_allclose(numpy_of(output), expected_h, atol=1e-5)
-        np.testing.assert_allclose(numpy_of(h), expected_h, atol=1e-5)
-        np.testing.assert_allclose(numpy_of(s), expected_s, atol=1e-5)
-
-
-def test_neighbours_reach_a_cell_through_the_recurrent_kernel_only():
-    state = np.zeros((1, 3, 3, 3, FILTERS), "float32")
-    bump = state.copy()
-    bump[:, 0, 0, 0] = 1
-    gate_inputs = normal(1, 3, 3, 3, GATES)
-    reached = {}
-    for kernel_size in (1, 3):
-        cell = loud_cell(kernel_size)
-        cell.build(gate_inputs.shape)
-        still, _ = cell(gate_inputs, [state, state])
-        moved, _ = cell(gate_inputs, [bump, state])
-        reached[kernel_size] = np.abs(numpy_of(moved) - numpy_of(still)).max(axis=(0, -1)) > 0
-    assert np.argwhere(reached[1]).tolist() == [[0, 0, 0]]
-    np.testing.assert_array_equal(np.argwhere(reached[3]), list(np.ndindex(2, 2, 2)))
-
-
-def test_open_forget_gate_and_closed_input_gate_keep_the_state():
-    cell = loud_cell()
-    gate_inputs = np.concatenate(
-        [
-            np.full((1, 2, 2, 2, FILTERS), 100.0),
-            np.full((1, 2, 2, 2, FILTERS), -100.0),
-            normal(1, 2, 2, 2, FILTERS),
-        ],
-        axis=-1,
-    ).astype("float32")
-    cell.build(gate_inputs.shape)
-    h, s = normal(1, 2, 2, 2, FILTERS, seed=1), normal(1, 2, 2, 2, FILTERS, seed=2)
-    output, (new_h, new_s) = cell(gate_inputs, [h, s])
-    np.testing.assert_allclose(numpy_of(new_s), s, atol=1e-6)
-    np.testing.assert_allclose(numpy_of(new_h), np.tanh(s), atol=1e-6)
-    np.testing.assert_array_equal(numpy_of(output), numpy_of(new_h))
-
-
-@pytest.mark.parametrize("shape", [(None, 4, 4, 4, GATES + 1), (None, 4, 4, GATES)])
-def test_cell_refuses_other_gate_inputs(shape):
-    message = rf"Expected gate inputs of shape \(B, N, N, N, {GATES}\)\. Received: inputs_shape="
-    with pytest.raises(ValueError, match=message):
-        GridLSTMCell(FILTERS).build(shape)
-
-
-# GridRNN
-
-
-@pytest.fixture(scope="module")
-def any_views():
-    """A cell, and one model of it that takes any number of views."""
-    cell = loud_cell()
-    gate_inputs = keras.Input((None, 3, 3, 3, GATES))
-    return cell, keras.Model(gate_inputs, GridRNN(cell, return_sequences=True)(gate_inputs))
-
-
-@pytest.mark.parametrize("views", [1, 2, 5])
-def test_grid_rnn_is_a_loop_over_the_cell(any_views, views):
-    cell, model = any_views
-    gate_inputs = normal(2, views, 3, 3, 3, GATES)
-    states = [np.zeros((2, 3, 3, 3, FILTERS), "float32")] * 2
-    outputs = []
-    for view in range(views):
-        h, states = cell(gate_inputs[:, view], states)
-        outputs.append(numpy_of(h))
-    expected = np.stack(outputs, axis=1)
-    np.testing.assert_allclose(model.predict(gate_inputs, verbose=0), expected, atol=1e-5)
-
-    last = GridRNN(cell, return_state=True)
-    output, h, s = last(gate_inputs)
-    np.testing.assert_allclose(numpy_of(output), expected[:, -1], atol=1e-5)
-    np.testing.assert_allclose(numpy_of(h), numpy_of(states[0]), atol=1e-5)
-    np.testing.assert_allclose(numpy_of(s), numpy_of(states[1]), atol=1e-5)
-
-
-def test_order_of_the_views_matters(any_views):
-    _, model = any_views
-    gate_inputs = normal(1, 2, 3, 3, 3, GATES)
-    forward = numpy_of(model(gate_inputs))[:, -1]
-    backward = numpy_of(model(gate_inputs[:, ::-1]))[:, -1]
-    assert np.abs(forward - backward).max() > 0.1
-
-
-def test_grid_rnn_starts_from_a_given_state(any_views):
-    cell, _ = any_views
-    layer = GridRNN(cell, return_state=True)
-    gate_inputs = normal(1, 3, 3, 3, 3, GATES)
-    whole, *_ = layer(gate_inputs)
-    _, *states = layer(gate_inputs[:, :2])
-    rest, *_ = layer(gate_inputs[:, 2:], initial_state=states)
-    np.testing.assert_allclose(numpy_of(rest), numpy_of(whole), atol=1e-6)
-
-
-@pytest.mark.parametrize("return_state", [False, True])
-@pytest.mark.parametrize("return_sequences", [False, True])
-def test_symbolic_shapes_are_the_eager_ones(return_sequences, return_state):
-    layer = make_grid_rnn(return_sequences=return_sequences, return_state=return_state)
-    shape = (2, 3, 4, 4, 4, GATES)
-
-    def shapes(output):
-        outputs = output if isinstance(output, (list, tuple)) else [output]
-        return [tuple(tensor.shape) for tensor in outputs]
-
-    eager = shapes(layer(normal(*shape)))
-    assert shapes(layer(keras.KerasTensor(shape))) == eager
-    assert len(eager) == (3 if return_state else 1)
-
-    unknown = shapes(layer(keras.KerasTensor((None, None, *shape[2:]))))
-    output = (None, None, 4, 4, 4, FILTERS) if return_sequences else (None, 4, 4, 4, FILTERS)
-    assert unknown == [output, *[(None, 4, 4, 4, FILTERS)] * 2 * return_state]
-
-
-def test_grid_rnn_comes_back_from_its_config():
-    layer = GridRNN(
-        GridLSTMCell(
-            FILTERS,
-            kernel_size=1,
-            kernel_initializer=keras.initializers.RandomUniform(-0.5, 0.5),
-            bias_initializer="ones",
-            name="cell",
-        ),
-        return_sequences=True,
-        name="recurrence",
-    )
-    again = keras.layers.deserialize(keras.layers.serialize(layer))
-    assert isinstance(again, GridRNN)
-    assert isinstance(again.cell, GridLSTMCell)
-    assert again.get_config() == layer.get_config()
-    assert (again.cell.filters, again.cell.kernel_size) == (FILTERS, 1)
-    assert again.cell.kernel_initializer.maxval == 0.5
-
-
-# UpsampleConv3D
-
-
-def two_steps(filters, **kwargs):
-    """What `UpsampleConv3D` is short for; the convolution holds the weights."""
-    return [
-        keras.layers.UpSampling3D(2),
-        keras.layers.Conv3D(filters, 3, padding="same", **kwargs),
+@pytest.mark.parametrize("size", [(127, 64), (5, 8), (1, 2)])
+def test_padded_pooling_takes_the_largest_of_each_window(size):
+    images = normal(2, *size, 3) - 5  # below zero: a margin of zeros would win
+    height, width = size
+    padded = np.full((2, height + 2, width + 2, 3), -np.inf)
+    padded[:, 1:-1, 1:-1] = images
+    expected = [
+        [padded[:, y : y + 2, x : x + 2].max(axis=(1, 2)) for x in range(0, width + 1, 2)]
+        for y in range(0, height + 1, 2)
     ]
+    expected = np.moveaxis(np.array(expected), 2, 0)
+    np.testing.assert_array_equal(numpy_of(PaddedMaxPooling2D()(images)), expected)
+
+
+def test_padded_pooling_shrinks_the_papers_picture_as_the_paper():
+    sizes = [127]
+    for _ in range(6):
+        sizes.append(PaddedMaxPooling2D().compute_output_shape((None, *[sizes[-1]] * 2, 1))[1])
+    assert sizes == [127, 64, 33, 17, 9, 5, 3]
+
+
+# Unpool3D and UpsampleConv3D
+
+
+def unpool(grids):
+    """Each value at the even indices, zeros elsewhere: the original's `Unpool3DLayer`."""
+    batch, *edges, channels = grids.shape
+    doubled = np.zeros((batch, *(2 * edge for edge in edges), channels), grids.dtype)
+    doubled[:, ::2, ::2, ::2] = grids
+    return doubled
+
+
+def repeat(grids):
+    return grids.repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
+
+
+UPSAMPLED = {"zeros": unpool, "nearest": repeat}
+UPSAMPLING_LAYER = {"zeros": Unpool3D, "nearest": lambda: keras.layers.UpSampling3D(2)}
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (3, 4, 5)])
+def test_unpooling_puts_values_at_even_indices(grid):
+    grids = normal(2, *grid, 3)
+    np.testing.assert_array_equal(numpy_of(Unpool3D()(grids)), unpool(grids))
+
+
+def test_unpooling_takes_a_batch_of_unknown_size():
+    grids = keras.Input((2, 2, 2, 3))
+    model = keras.Model(grids, Unpool3D()(grids))
+    values = normal(5, 2, 2, 2, 3)
+    np.testing.assert_array_equal(model.predict(values, verbose=0), unpool(values))
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 2), (3, 4, 5)])
-def test_upsample_conv_is_upsampling_then_convolution(grid):
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
+def test_upsample_conv_is_upsampling_then_convolution(upsampling, kernel_size, grid):
     grids = normal(2, *grid, 3)
-    layer = UpsampleConv3D(4, bias_initializer=keras.initializers.RandomNormal(seed=1))
+    bias = keras.initializers.RandomNormal(seed=1)
+    layer = UpsampleConv3D(4, kernel_size, upsampling, bias_initializer=bias)
     output = numpy_of(layer(grids))
-
     kernel, bias = numpy_of(layer.kernel), numpy_of(layer.bias)
-    upsampled = grids.repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
-    np.testing.assert_allclose(output, correlate(upsampled, kernel) + bias, atol=1e-5)
-
-    steps = keras.Sequential(two_steps(4))
-    steps.build(grids.shape)
-    steps.set_weights([kernel, bias])
-    np.testing.assert_allclose(output, numpy_of(steps(grids)), atol=1e-5)
+    assert kernel.shape == (kernel_size,) * 3 + (3, 4)
+    expected = correlate(UPSAMPLED[upsampling](grids), kernel) + bias
+    np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
-def test_upsample_conv_learns_as_upsampling_then_convolution():
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
+def test_upsample_conv_learns_as_upsampling_then_convolution(upsampling, kernel_size):
     grids, target = normal(2, 3, 3, 3, 2), normal(2, 6, 6, 6, 4, seed=1)
-    # The dense layer in front is there for the gradient with respect to the input.
-    short = keras.Sequential([keras.Input((3, 3, 3, 2)), keras.layers.Dense(3), UpsampleConv3D(4)])
-    long = keras.Sequential([keras.Input((3, 3, 3, 2)), keras.layers.Dense(3), *two_steps(4)])
+
+    def model(*layers):
+        # The dense layer in front is there for the gradient with respect to the input.
+        return keras.Sequential([keras.Input((3, 3, 3, 2)), keras.layers.Dense(3), *layers])
+
+    short = model(UpsampleConv3D(4, kernel_size, upsampling))
+    plain = keras.layers.Conv3D(4, kernel_size, padding="same")
+    long = model(UPSAMPLING_LAYER[upsampling](), plain)
     start = short.get_weights()
     long.set_weights(start)
-    for model in (short, long):
-        model.compile(keras.optimizers.SGD(1.0), "mse")
-        model.train_on_batch(grids, target)
+    np.testing.assert_allclose(
+        short.predict(grids, verbose=0), long.predict(grids, verbose=0), atol=1e-5
+    )
+    for network in (short, long):
+        network.compile(keras.optimizers.SGD(1.0), "mse")
+        network.train_on_batch(grids, target)
     assert len(start) == 4
     for before, after, expected in zip(start, short.get_weights(), long.get_weights(), strict=True):
         assert np.abs(after - before).max() > 1e-3
         np.testing.assert_allclose(after, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kernel_size": 2}, "Expected an odd kernel_size. Received: kernel_size=2"),
+        ({"upsampling": "linear"}, 'Expected upsampling to be "zeros" or "nearest".*\'linear\''),
+    ],
+)
+def test_upsample_conv_refuses_what_it_cannot_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UpsampleConv3D(4, **arguments)
+
+
+# Occupancy
+
+
+def test_occupancy_of_two_scores_is_the_second_ones_share_of_their_softmax():
+    scores = 3 * normal(2, 3, 4, 5, 2)
+    shares = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(numpy_of(Occupancy()(scores)), shares[..., 1], atol=1e-6)
+
+
+def test_occupancy_of_one_score_is_its_sigmoid():
+    scores = 3 * normal(2, 3, 4, 5, 1)
+    expected = 1 / (1 + np.exp(-scores[..., 0]))
+    np.testing.assert_allclose(numpy_of(Occupancy()(scores)), expected, atol=1e-6)
+
+
+def test_occupancy_of_large_scores_does_not_overflow():
+    scores = np.array([[[[[300.0, -300.0]]], [[[-300.0, 300.0]]]]], "float32")
+    np.testing.assert_array_equal(numpy_of(Occupancy()(scores)).ravel(), [0, 1])

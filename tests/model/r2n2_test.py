@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from scipy import ndimage
+from reference import NotebookNetwork, images_of, predict, spread
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.evaluation.metrics import VoxelIoU
@@ -21,152 +21,23 @@ NARROW = {
     "channels": 4,
     "encoder_filters": (4, 8),
     "encoder_kernel_sizes": (7, 3),
+    "encoder_shortcuts": None,
+    "encoder_pooling": "valid",
+    "encoder_slope": 0.1,
     "features": 8,
+    "features_slope": 1,
+    "recurrence": "lstm",
     "grid_edge": 2,
     "hidden_channels": 4,
     "recurrent_kernel_size": 3,
+    "gate_input_bias": True,
     "decoder_filters": (8, 8, 4, 2, 1),
-    "grid_upsamplings": 3,
-    "encoder_slope": 0.1,
+    "decoder_shortcuts": None,
     "decoder_slope": 1,
+    "grid_upsamplings": 3,
+    "upsampling": "nearest",
     "initialization": "pytorch",
 }
-
-
-def images_of(model, batch=1, views=1, seed=0):
-    shape = (batch, views, model.image_size, model.image_size, model.channels)
-    return np.random.default_rng(seed).uniform(size=shape).astype("float32")
-
-
-def predict(model, images):
-    return model.predict(images, verbose=0)
-
-
-def spread(model):
-    """Gives weights, the same on every backend, with which all parts of the network show.
-
-    The notebook's initial weights shrink a signal from layer to layer: the fresh network says 0.5
-    whatever it sees.
-    """
-    rng = np.random.default_rng(2)
-
-    def draw(shape):
-        deviation = 1.5 * math.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.2
-        return rng.normal(0, deviation, shape)
-
-    model.set_weights([draw(weight.shape) for weight in model.weights])
-    return model
-
-
-# The notebook's network with PyTorch's shapes: `(B, C, ...)`, kernels `(F, C, ...)`.
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def conv(x, kernel, bias):
-    """`nn.Conv2d` or `nn.Conv3d` with `padding=kernel_size // 2`."""
-    return np.stack(
-        [
-            [
-                bias_of + sum(map(correlate, sample, kernel_of))
-                for kernel_of, bias_of in zip(kernel, bias, strict=True)
-            ]
-            for sample in x
-        ]
-    )
-
-
-def correlate(channel, taps):
-    return ndimage.correlate(channel, taps, mode="constant")
-
-
-def max_pool(x):
-    """`nn.MaxPool2d(2)`: an odd last row or column is dropped."""
-    height, width = x.shape[2] // 2, x.shape[3] // 2
-    x = x[:, :, : 2 * height, : 2 * width]
-    return x.reshape(*x.shape[:2], height, 2, width, 2).max(axis=(3, 5))
-
-
-def leaky_relu(x):
-    """`nn.LeakyReLU(0.1)`."""
-    return np.where(x > 0, x, 0.1 * x)
-
-
-def upsample(x):
-    """`nn.Upsample(scale_factor=2, mode="nearest")`."""
-    return x.repeat(2, axis=2).repeat(2, axis=3).repeat(2, axis=4)
-
-
-class NotebookNetwork:
-    """Its modules Encoder, LSTM3D and Decoder, and its loop over the views."""
-
-    def __init__(self, model):
-        def weights(layer):
-            return [weight.astype("float64") for weight in model.get_layer(layer).get_weights()]
-
-        def convs(*names):
-            # (k, ..., C, F) -> (F, C, k, ...)
-            pairs = [weights(name) for name in names]
-            return [(np.moveaxis(kernel, (-1, -2), (0, 1)), bias) for kernel, bias in pairs]
-
-        edge, hidden = model.grid_edge, model.hidden_channels
-        pooled = model.image_size // 2 ** len(model.encoder_filters)
-        self.hidden_shape = (hidden, edge, edge, edge)
-        self.encoder_convs = convs("encoder_conv1", "encoder_conv2")
-        self.decoder_convs = convs(
-            "decoder_up_conv1",
-            "decoder_up_conv2",
-            "decoder_up_conv3",
-            "decoder_conv4",
-            "decoder_conv5",
-        )
-        # nn.Flatten has the channel first, Keras has it last.
-        kernel, bias = weights("encoder_dense")
-        kernel = kernel.reshape(pooled, pooled, -1, model.features)
-        self.fc7 = (kernel.transpose(3, 2, 0, 1).reshape(model.features, -1), bias)
-
-        kernel, bias = weights("recurrence_gate_inputs")
-        kernel = kernel.reshape(-1, edge, edge, edge, 3, hidden).transpose(4, 5, 1, 2, 3, 0)
-        bias = bias.reshape(edge, edge, edge, 3, hidden).transpose(3, 4, 0, 1, 2)
-        gates = zip(kernel, bias, strict=True)
-        self.fc_f, self.fc_i, self.fc_s = (
-            (w.reshape(-1, model.features), b.ravel()) for w, b in gates
-        )
-        ((kernel, bias),) = convs("recurrence")
-        self.conv_f, self.conv_i, self.conv_s = (
-            (kernel[n * hidden : (n + 1) * hidden], bias[n * hidden : (n + 1) * hidden])
-            for n in range(3)
-        )
-
-    def encode(self, x):
-        for kernel, bias in self.encoder_convs:
-            x = leaky_relu(max_pool(conv(x, kernel, bias)))
-        kernel, bias = self.fc7
-        return x.reshape(len(x), -1) @ kernel.T + bias
-
-    def recur(self, x, h, s):
-        def gate(fc, conv_weights):
-            kernel, bias = fc
-            return (x @ kernel.T + bias).reshape(-1, *self.hidden_shape) + conv(h, *conv_weights)
-
-        f = sigmoid(gate(self.fc_f, self.conv_f))
-        i = sigmoid(gate(self.fc_i, self.conv_i))
-        s = f * s + i * np.tanh(gate(self.fc_s, self.conv_s))
-        return np.tanh(s), s
-
-    def decode(self, x):
-        for number, (kernel, bias) in enumerate(self.decoder_convs):
-            x = conv(upsample(x) if number < 3 else x, kernel, bias)
-        return sigmoid(x[:, 0])
-
-    def __call__(self, images):
-        images = np.moveaxis(images, -1, 2).astype("float64")
-        h = s = np.zeros((len(images), *self.hidden_shape))
-        for view in range(images.shape[1]):
-            h, s = self.recur(self.encode(images[:, view]), h, s)
-        return self.decode(h)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +77,6 @@ def test_decoder_slope_puts_activations_between_the_decoders_convolutions():
         "decoder_conv4",
         "decoder_act4",
         "decoder_conv5",
-        "squeeze_channel",
         "occupancy",
     ]
 
@@ -299,14 +169,14 @@ def test_weights_start_as_in_the_original(tiny):
         if layer.name.startswith("recurrence"):
             fan_out //= 3  # the original makes the three gates one by one
         expected = math.sqrt(2 / (math.prod(cells) * (fan_in + fan_out) / 2))
-        error = 4 / math.sqrt(2 * kernel.size)  # four deviations of an estimated deviation
+        error = 5 / math.sqrt(2 * kernel.size)  # five deviations of an estimated deviation
         assert kernel.std() == pytest.approx(expected, rel=error), layer.name
-        assert abs(kernel.mean()) < 4 * expected / math.sqrt(kernel.size), layer.name
+        assert abs(kernel.mean()) < 5 * expected / math.sqrt(kernel.size), layer.name
         assert np.abs(kernel).max() > 2 * expected, layer.name  # normal, and not truncated
 
 
 def test_other_initializations_are_refused():
-    message = 'Expected initialization to be "pytorch" or "original".*Received.*\'keras\''
+    message = "Expected initialization.*'original', 'pytorch'.*Received.*'keras'"
     with pytest.raises(ValueError, match=message):
         R2N2(**{**NARROW, "initialization": "keras"})
 

@@ -125,16 +125,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, parts):
         _train(tmp_path, parts, steps=20, learning_rate=1e30, evaluate_every_steps=100)
 
 
-def test_bfloat16_trains_and_answers_in_float32(tmp_path, parts):
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_answers_in_float32(tmp_path, parts, precision):
     images = np.random.default_rng(0).random((1, 2, 64, 64, 3), dtype="float32")
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    keras.mixed_precision.set_dtype_policy(precision)
     try:
-        _train(tmp_path, parts, steps=2)
+        _train(tmp_path, parts, steps=1, precision=precision)
+        _train(tmp_path, parts, steps=3, precision=precision)  # goes on
         mixed = R2N2.from_preset(tmp_path)
-        assert mixed.get_layer("encoder_conv1").compute_dtype == "bfloat16"
+        assert mixed.get_layer("encoder_conv1").compute_dtype == precision.removeprefix("mixed_")
         assert mixed(images).dtype == tf.float32
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
+    assert [row["step"] for row in workdir.read_metrics(str(tmp_path))] == [1, 3]
     # The weights are float32 throughout: the file serves under either policy.
     exact = R2N2.from_preset(tmp_path)
     assert exact.get_layer("encoder_conv1").compute_dtype == "float32"

@@ -62,38 +62,56 @@ import keras, numpy as np, tensorflow as tf
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import distribution, steps
 
-strategy = distribution.strategy_for("auto", int(sys.argv[1]), 4)
+devices, precision = int(sys.argv[1]), sys.argv[2]
+strategy = distribution.strategy_for("auto", devices, 4)
+keras.mixed_precision.set_dtype_policy(precision)
 keras.utils.set_random_seed(0)
 with strategy.scope():
     model = R2N2(
-        image_size=16, channels=3, encoder_filters=(8, 8), encoder_kernel_sizes=(3, 3),
-        features=16, grid_edge=4, hidden_channels=8, recurrent_kernel_size=3,
-        decoder_filters=(8, 1), grid_upsamplings=1, encoder_slope=0.1, decoder_slope=1,
-        initialization="original",
+        image_size=16, encoder_filters=(8, 8), encoder_kernel_sizes=(3, 3),
+        encoder_shortcuts=("conv", "identity"), features=16, hidden_channels=8,
+        decoder_filters=(8, 2), decoder_shortcuts=("identity",), grid_upsamplings=1,
     )
-    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
+    optimizer = steps.make_optimizer(1e-3, precision)
     optimizer.build(model.trainable_variables)
 train_step = steps.make_train_step(strategy, model, optimizer, 4, 0.4)
 rng = np.random.default_rng(0)
-losses = []
-for step in range(10):
-    views = 1 + step % 3
+
+def weights():
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+def train(views=1, brightness=1.0):
     images = rng.random((4, views, 16, 16, 3), dtype="float32")
+    images[2:] *= brightness  # the second device's half
     voxels = (rng.random((4, 8, 8, 8)) > 0.5).astype("float32")
     batch = tf.data.Dataset.from_tensors((images, voxels)).unbatch().batch(4)
     images, voxels = next(iter(strategy.experimental_distribute_dataset(batch)))
-    losses.append([float(x) for x in train_step(images, voxels)])
-print(json.dumps({
+    return [float(x) for x in train_step(images, voxels)]
+
+report = {
     "replicas": strategy.num_replicas_in_sync,
-    "losses": losses,
-    "weights": [float(np.abs(w).sum()) for w in model.get_weights()],
-}))
+    "losses": [train(views=1 + step % 3) for step in range(10)],
+    "weights": [float(np.abs(weight).sum()) for weight in model.get_weights()],
+}
+if precision == "mixed_float16":
+    scale = lambda: float(optimizer.dynamic_scale.numpy())
+    before, first_scale = weights(), scale()
+    train(brightness=1e30)  # more than float16 holds
+    report["kept"] = bool(np.array_equal(weights(), before))
+    report["scale"] = scale() / first_scale
+    train()
+    after = weights()
+    report["goes_on"] = bool(np.all(np.isfinite(after)) and not np.array_equal(after, before))
+print(json.dumps(report))
 """
 
 
-def _run(devices):
+def _run(devices, precision="float32"):
     result = subprocess.run(
-        [sys.executable, "-c", _LOSSES, str(devices)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", _LOSSES, str(devices), precision],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout.splitlines()[-1])
@@ -106,3 +124,12 @@ def test_two_mirrored_devices_train_as_one():
     np.testing.assert_allclose(two["weights"], one["weights"], rtol=1e-4)
     first, last = one["losses"][0][0], one["losses"][-1][0]
     assert last != pytest.approx(first, abs=1e-4)  # it did train
+
+
+def test_two_mirrored_devices_leave_out_an_overflow_of_either():
+    one, two = _run(1, "mixed_float16"), _run(2, "mixed_float16")
+    np.testing.assert_allclose(two["losses"], one["losses"], atol=1e-3)
+    for run in (one, two):
+        assert run["kept"]
+        assert run["scale"] == 0.5
+        assert run["goes_on"]

@@ -1,0 +1,47 @@
+"""Convolutions that are of use under every precision.
+
+TensorFlow has no fast float16 convolutions for CPUs: one training step of the quick start took more
+than two minutes. Where there is only a CPU, float16 convolutions are therefore computed in float32
+and rounded, which is what a GPU's tensor cores do: products of float16, summed in float32.
+"""
+
+import keras
+from keras import layers, ops
+
+
+def conv(inputs, kernel, **kwargs):
+    """`keras.ops.conv`."""
+    return _widened(ops.conv, inputs, kernel, **kwargs)
+
+
+def conv_transpose(inputs, kernel, **kwargs):
+    """`keras.ops.conv_transpose`."""
+    return _widened(ops.conv_transpose, inputs, kernel, **kwargs)
+
+
+class Conv2D(layers.Conv2D):
+    """`keras.layers.Conv2D`."""
+
+    def convolution_op(self, inputs, kernel):
+        return _widened(super().convolution_op, inputs, kernel)
+
+
+class Conv3D(layers.Conv3D):
+    """`keras.layers.Conv3D`."""
+
+    def convolution_op(self, inputs, kernel):
+        return _widened(super().convolution_op, inputs, kernel)
+
+
+def _widened(function, inputs, kernel, **kwargs):
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    if dtype != "float16" or not _is_slow_in_float16():
+        return function(inputs, kernel, **kwargs)
+    wide = function(ops.cast(inputs, "float32"), ops.cast(kernel, "float32"), **kwargs)
+    return ops.cast(wide, dtype)
+
+
+def _is_slow_in_float16():
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return all(device.startswith("cpu") for device in keras.distribution.list_devices())

@@ -1,0 +1,62 @@
+"""The decoder: from the grid of hidden states to the scores of the voxels.
+
+Letters: B batch, N grid edge, C channels. Grids are [x, y, z]. Source: Choy et al. 2016,
+arXiv:1604.00449; the original's `models/gru_net.py` (shallow), `models/res_gru_net.py` (residual).
+"""
+
+from keras import layers
+
+from r2n2_keras.model.convolution import Conv3D
+from r2n2_keras.model.initialization import initializers_of
+from r2n2_keras.model.layers import Unpool3D, UpsampleConv3D
+
+
+def decode(x, filters, shortcuts, grid_upsamplings, upsampling, slope, initialization):
+    """Hidden states `(B, N, N, N, C)` to scores; the arguments are those of `R2N2`.
+
+    Block n, counted from 1, is the original's block 6 + n.
+    """
+    for n, block_filters in enumerate(filters, start=1):
+        grows = upsampling if n <= grid_upsamplings else None
+        last = n == len(filters)
+        if shortcuts is None or last:
+            x = _conv(x, block_filters, 3, f"{n}", initialization, grows)
+            x = x if last else _activation(x, slope, f"{n}")
+        else:
+            x = _residual_block(x, n, block_filters, shortcuts[n - 1], grows, slope, initialization)
+    return x
+
+
+def _residual_block(x, n, filters, shortcut, grows, slope, initialization):
+    """Two convolutions of the upsampled grid beside a shortcut of it.
+
+    The shortcut "inner_conv" starts after the first convolution, as block 10 of the code has it;
+    the paper's figure lets it start at the block's input.
+    """
+    a = _activation(_conv(x, filters, 3, f"{n}a", initialization, grows), slope, f"{n}a")
+    y = _activation(_conv(a, filters, 3, f"{n}b", initialization), slope, f"{n}b")
+    if shortcut == "none":
+        return y
+    if shortcut == "conv":
+        x = _conv(x, filters, 1, f"{n}c", initialization, grows)
+    elif shortcut == "inner_conv":
+        x = _conv(a, filters, 3, f"{n}c", initialization)
+    elif grows == "zeros":
+        x = Unpool3D(name=f"decoder_unpool{n}")(x)
+    elif grows == "nearest":
+        x = layers.UpSampling3D(2, name=f"decoder_up{n}")(x)
+    return layers.Add(name=f"decoder_add{n}")([y, x])
+
+
+def _conv(x, filters, kernel_size, suffix, initialization, grows=None):
+    volume = kernel_size**3
+    fans = initializers_of(initialization, x.shape[-1] * volume, filters * volume)
+    if grows:
+        name = f"decoder_up_conv{suffix}"
+        return UpsampleConv3D(filters, kernel_size, upsampling=grows, name=name, **fans)(x)
+    name = f"decoder_conv{suffix}"
+    return Conv3D(filters, kernel_size, padding="same", name=name, **fans)(x)
+
+
+def _activation(x, slope, suffix):
+    return x if slope == 1 else layers.LeakyReLU(slope, name=f"decoder_act{suffix}")(x)

@@ -1,0 +1,209 @@
+"""The command `import_weights`: as a user runs it, and what it refuses."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from reference import theano_arrays
+
+from r2n2_keras import config, import_weights
+from r2n2_keras.errors import InputError
+from r2n2_keras.model import notebook_weights
+from r2n2_keras.model.presets import PRESETS
+from r2n2_keras.model.r2n2 import R2N2
+
+
+def run(command, *flags, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", f"r2n2_keras.{command}", *flags],
+        capture_output=True, text=True, timeout=300, cwd=cwd,
+    )  # fmt: skip
+
+
+def randomised(shapes):
+    rng = np.random.default_rng(0)
+    return [0.01 * rng.standard_normal(shape, "float32") for shape in shapes]
+
+
+def save(path, arrays):
+    """As `np.save` wrote a list while it still took lists whose arrays differ in shape."""
+    objects = np.empty(len(arrays), object)
+    for n, array in enumerate(arrays):
+        objects[n] = array
+    np.save(path, objects)
+
+
+# Networks at their full size
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters"),
+    [
+        pytest.param("gru_1", "30,929,314", marks=pytest.mark.slow),
+        pytest.param("gru_3", "32,207,266", marks=pytest.mark.slow),
+        ("res_gru_3", "35,968,706"),
+    ],
+)
+def test_weights_of_the_original(preset, parameters, tmp_path):
+    arrays = randomised(array.shape for array in theano_arrays(R2N2.from_preset(preset)))
+    save(tmp_path / "weights.npy", arrays)
+    flags = ("--source=theano", "--weights=weights.npy", "--out=models/m.keras")
+    result = run("import_weights", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert f"Wrote models/m.keras: {preset}, {parameters} parameters." in result.stdout
+    assert "python -m r2n2_keras.predict --model_file=models/m.keras" in result.stdout
+    assert result.stderr == ""
+    assert os.listdir(tmp_path / "models") == ["m.keras"]
+    model = R2N2.from_preset(tmp_path / "models" / "m.keras")
+    for array, imported in zip(arrays, theano_arrays(model), strict=True):
+        np.testing.assert_array_equal(imported, array)
+
+
+def test_weights_of_the_notebook(tmp_path):
+    shapes = notebook_weights.expected_shapes(R2N2.from_preset("notebook"))
+    np.savez(tmp_path / "n.npz", **dict(zip(shapes, randomised(shapes.values()), strict=True)))
+    flags = ("--source=notebook", "--weights=n.npz", "--out=m.keras")
+    result = run("import_weights", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Wrote m.keras: notebook, 30,924,961 parameters." in result.stdout
+    assert sorted(os.listdir(tmp_path)) == ["m.keras", "n.npz"]
+    Image.new("RGBA", (137, 137)).save(tmp_path / "view.png")
+    flags = ("--model_file=m.keras", "--images=view.png", "--out=prediction")
+    result = run("predict", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "prediction" / "prediction.npz").is_file()
+
+
+# What is refused, with networks that are narrow under the names of the presets
+
+NARROW = {
+    "image_size": 13,
+    "encoder_filters": (2, 3, 4, 5, 6, 6),
+    "features": 9,
+    "grid_edge": 2,
+    "hidden_channels": 5,
+    "decoder_filters": (5, 5, 4, 3, 2),
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The current folder, with good weights in `weights.npy`."""
+    monkeypatch.setitem(PRESETS, "res_gru_3", NARROW)
+    monkeypatch.chdir(tmp_path)
+    save("weights.npy", arrays_of_narrow())
+    return tmp_path
+
+
+def arrays_of_narrow():
+    return randomised(array.shape for array in theano_arrays(R2N2(**NARROW)))
+
+
+def convert(**settings):
+    defaults = {"source": "theano", "weights": "weights.npy", "out": "out/m.keras"}
+    import_weights.main(config.Config(**{**defaults, **settings}))
+
+
+def refusal(home, **settings):
+    """The line with which the command refuses; nothing is written."""
+    before = sorted(home.rglob("*"))
+    with pytest.raises(InputError) as error:
+        convert(**settings)
+    assert sorted(home.rglob("*")) == before
+    line = str(error.value)
+    assert "\n" not in line
+    assert "xpected" in line
+    assert "received" in line
+    return line
+
+
+def test_a_file_that_exists_is_kept_unless_told(home, capsys):
+    convert()
+    R2N2.from_preset("out/m.keras")
+    Path("out/m.keras").write_text("precious")
+    assert "out/m.keras, which exists" in refusal(home)
+    assert Path("out/m.keras").read_text() == "precious"
+    convert(overwrite=True)
+    R2N2.from_preset("out/m.keras")
+    assert capsys.readouterr().out.count("Wrote out/m.keras: res_gru_3, ") == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": None}, "--source=theano or --source=notebook"),
+        ({"weights": ""}, "Expected --weights=FILE"),
+        ({"out": ""}, "Expected --out=FILE.keras to write, received none"),
+        ({"out": "m.h5"}, "Expected --out=FILE.keras to write, received m.h5"),
+        ({"out": "folder.keras"}, "received the folder folder.keras"),
+        ({"weights": "none.npy"}, "none.npy: No such file"),
+        ({"weights": "folder.keras"}, "folder.keras: Is a directory"),
+        ({"source": "notebook", "weights": "none.npz"}, "none.npz: No such file"),
+        ({"source": "notebook"}, "weights.npy (File is not a zip file)"),
+    ],
+)
+def test_flags_that_are_refused(home, settings, message):
+    Path("folder.keras").mkdir()
+    assert message in refusal(home, **settings)
+
+
+def swap(arrays, one, other):
+    arrays[one], arrays[other] = arrays[other], arrays[one]
+
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        (lambda a: swap(a, 4, 61), ["array 4 (conv2a W) is", "array 61 (conv11 W) is"]),
+        (lambda a: a.pop(9), ["received 62", "array 9 (conv2c b)"]),
+        (lambda a: a.insert(9, a[8]), ["received 64", "array 9 (conv2c b)"]),
+        (lambda a: a.__setitem__(9, a[9][1:]), ["array 9 (conv2c b) is (2,) instead of (3,)"]),
+        (lambda a: a[9].fill(np.nan), ["array 9 (conv2c b), received 3 that are NaN"]),
+    ],
+    ids=["swapped", "missing", "extra", "shape", "nan"],
+)
+def test_arrays_that_do_not_fit_are_named(home, change, messages):
+    arrays = arrays_of_narrow()
+    change(arrays)
+    save("weights.npy", arrays)
+    line = refusal(home)
+    assert all(message in line for message in ["weights.npy: ", *messages]), line
+
+
+def test_bad_files_end_the_command_in_one_line(home):
+    class Malice:
+        def __reduce__(self):
+            return os.system, ("touch marker",)
+
+    content = Path("weights.npy").read_bytes()
+    Path("cut.npy").write_bytes(content[:-10])
+    Path("code.npy").write_bytes(content[:128] + pickle.dumps(Malice()))
+    np.save("array.npy", np.ones(3))
+    before = sorted(os.listdir())
+    for weights, message in (
+        ("code.npy", "it would run 'posix.system', which was not done"),
+        ("cut.npy", "its pickle is damaged"),
+        ("array.npy", "one array of float64, shape (3,)"),
+    ):
+        assert message in refusal(home, weights=weights)
+    flags = ("--source=theano", "--weights=code.npy", "--out=m.keras")
+    result = run("import_weights", *flags, cwd=home)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: Expected a .npy file")
+    assert "posix.system" in line
+    assert sorted(os.listdir()) == before
+
+
+def test_help_teaches(tmp_path):
+    result = run("import_weights", "--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "python -m r2n2_keras.import_weights --source=theano" in result.stdout
+    assert "--source=theano|notebook: " in result.stdout
+    assert "[x, z, y]" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100

@@ -1,0 +1,230 @@
+"""The notebook's state dicts: where each array goes, and files that are refused."""
+
+import io
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from reference import NotebookNetwork, images_of, loud, predict
+
+from r2n2_keras.errors import InputError
+from r2n2_keras.model import notebook_weights
+from r2n2_keras.model.r2n2 import R2N2
+
+# The notebook's wiring, narrow. Pooling leaves 6 and 3 of 13 pixels, the grid grows from 2 to 16.
+NARROW = {
+    "image_size": 13,
+    "channels": 4,
+    "encoder_filters": (4, 8),
+    "encoder_kernel_sizes": (7, 3),
+    "encoder_shortcuts": None,
+    "encoder_pooling": "valid",
+    "encoder_slope": 0.1,
+    "features": 9,
+    "features_slope": 1,
+    "recurrence": "lstm",
+    "grid_edge": 2,
+    "hidden_channels": 5,
+    "gate_input_bias": True,
+    "decoder_filters": (7, 6, 4, 2, 1),
+    "decoder_shortcuts": None,
+    "decoder_slope": 1,
+    "upsampling": "nearest",
+}
+SHAPES = {
+    "encoder.c1.weight": (4, 4, 7, 7),
+    "encoder.c2.weight": (8, 4, 3, 3),
+    "encoder.fc3.weight": (9, 8 * 3 * 3),
+    "lstm.fc_f.weight": (5 * 8, 9),
+    "lstm.fc_i.weight": (5 * 8, 9),
+    "lstm.fc_s.weight": (5 * 8, 9),
+    "lstm.conv_f.weight": (5, 5, 3, 3, 3),
+    "lstm.conv_i.weight": (5, 5, 3, 3, 3),
+    "lstm.conv_s.weight": (5, 5, 3, 3, 3),
+    "decoder.deconv1.weight": (7, 5, 3, 3, 3),
+    "decoder.deconv2.weight": (6, 7, 3, 3, 3),
+    "decoder.deconv3.weight": (4, 6, 3, 3, 3),
+    "decoder.deconv4.weight": (2, 4, 3, 3, 3),
+    "decoder.deconv5.weight": (1, 2, 3, 3, 3),
+}
+SHAPES |= {key.replace("weight", "bias"): shape[:1] for key, shape in SHAPES.items()}
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    return R2N2(**NARROW)
+
+
+@pytest.fixture
+def state():
+    """State dicts as PyTorch has them, loud enough for all parts of the network to show."""
+    arrays = loud(SHAPES.values(), fan_in=lambda shape: np.prod(shape[1:]))
+    return {key: array.astype("float32") for key, array in zip(SHAPES, arrays, strict=True)}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "notebook.npz"
+
+
+def notebook(model, state):
+    """The notebook's network with these state dicts."""
+    network = NotebookNetwork(model)
+
+    def pair(key):
+        return state[f"{key}.weight"], state[f"{key}.bias"]
+
+    network.encoder_convs = [pair(f"encoder.c{n}") for n in (1, 2)]
+    network.fc7 = pair("encoder.fc3")
+    for name in ("fc_f", "fc_i", "fc_s", "conv_f", "conv_i", "conv_s"):
+        setattr(network, name, pair(f"lstm.{name}"))
+    network.decoder_convs = [pair(f"decoder.deconv{n}") for n in range(1, 6)]
+    return network
+
+
+def test_the_imported_network_answers_what_the_notebook_answers(narrow, state, file):
+    np.savez(file, **state)
+    notebook_weights.assign(narrow, notebook_weights.read(file, narrow))
+    images = images_of(narrow, batch=2, views=3)
+    expected = notebook(narrow, state)(images)
+    assert np.ptp(expected) > 0.2
+    np.testing.assert_allclose(predict(narrow, images), expected, atol=1e-4)
+
+
+def test_the_preset_has_the_notebooks_shapes():
+    shapes = notebook_weights.expected_shapes(R2N2.from_preset("notebook"))
+    assert len(shapes) == 36
+    assert shapes["encoder.c1.weight"] == (96, 4, 7, 7)
+    assert shapes["encoder.fc7.weight"] == (1024, 1024)
+    assert shapes["lstm.fc_s.weight"] == (128 * 4**3, 1024)
+    assert shapes["lstm.conv_i.bias"] == (128,)
+    assert shapes["decoder.deconv5.weight"] == (1, 32, 3, 3, 3)
+    assert sum(np.prod(shape) for shape in shapes.values()) == 30_924_961
+
+
+@pytest.mark.parametrize("dtype", [">f4", "float64", "float16"])
+def test_other_floats_are_converted(narrow, state, file, dtype):
+    np.savez_compressed(file, **{key: value.astype(dtype) for key, value in state.items()})
+    notebook_weights.assign(narrow, notebook_weights.read(file, narrow))
+    kernel = narrow.get_layer("encoder_conv2").get_weights()[0]
+    expected = state["encoder.c2.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-3, atol=1e-6)
+
+
+def swap(state, one, other):
+    state[one], state[other] = state[other], state[one]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("lstm.fc_i.bias"), "lstm.fc_i.bias is missing"),
+        (lambda s: s.update(more=np.ones(3)), "'more' is unknown"),
+        (
+            lambda s: s.update({"encoder.c1.bias": np.ones(3)}),
+            r"encoder.c1.bias is \(3,\) instead of \(4,\)",
+        ),
+        (
+            lambda s: swap(s, "encoder.c1.weight", "decoder.deconv2.bias"),
+            r"c1.weight is \(6,\) instead of \(4, 4, 7, 7\).*deconv2.bias is \(4, 4, 7, 7\)",
+        ),
+        (
+            lambda s: s.update({"module.c1.bias": s.pop("encoder.c1.bias")}),
+            "encoder.c1.bias is missing; 'module.c1.bias' is unknown",
+        ),
+        (lambda s: s.clear(), "; and 24 more"),
+        (
+            lambda s: s["decoder.deconv3.weight"].__setitem__(0, np.nan),
+            "decoder.deconv3.weight, received 162 that are NaN",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(narrow, state, file, change, message):
+    before = narrow.get_weights()
+    change(state)
+    with pytest.raises(InputError, match=message) as error:
+        notebook_weights.assign(narrow, state)
+    assert "\n" not in str(error.value)
+    np.savez(file, **state)
+    with pytest.raises(InputError, match=message) as error:
+        notebook_weights.assign(narrow, notebook_weights.read(file, narrow))
+    assert "\n" not in str(error.value)
+    for weight, kept in zip(narrow.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+
+
+# Files
+
+
+def npy(shape, descr="<f4", data=b""):
+    file = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + data
+
+
+def write(file, state, **members):
+    """An archive of the state dicts in which some members have other bytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in state.items():
+            content = npy(value.shape, data=value.tobytes())
+            archive.writestr(f"{key}.npy", members.get(key, content))
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (npy((2**40,)), r"encoder.c1.bias is \(1099511627776,\) instead of \(4,\)"),
+        (npy((4,), "|O", b"\x80\x04cos\nsystem\n."), "encoder.c1.bias holds object instead"),
+        (npy((4,), "<c8", bytes(32)), "encoder.c1.bias holds complex64"),
+        (npy((4,), "<i8", bytes(32)), "encoder.c1.bias holds int64"),
+        (npy((4,), data=bytes(15)), "EOF"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(2**27), "no header of NumPy's .npy format"),
+        (b"", "no header"),
+    ],
+    ids=["huge", "pickle", "complex", "integers", "truncated", "bomb", "empty"],
+)
+def test_members_that_are_refused(narrow, state, file, member, message):
+    write(file, state, **{"encoder.c1.bias": member})
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=message) as error:
+            notebook_weights.read(file, narrow)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(error.value)
+    assert "notebook.npz" in str(error.value)
+
+
+def test_files_that_are_refused(narrow, state, file):
+    def refusal():
+        with pytest.raises(InputError) as error:
+            notebook_weights.read(file, narrow)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "notebook.npz: No such file" in refusal()
+    for content in (b"", b"text", b"PK\x03\x04" * 99, npy((3,), data=bytes(12))):
+        file.write_bytes(content)
+        assert "File is not a zip file" in refusal()
+    np.savez(file, **state)
+    content = file.read_bytes()
+    file.write_bytes(content[:-99])
+    assert "File is not a zip file" in refusal()
+    at = content.index(state["encoder.c2.weight"].tobytes())
+    file.write_bytes(content[:at] + b"damage" + content[at + 6 :])
+    assert "Bad CRC-32" in refusal()
+    file.unlink()
+    file.mkdir()
+    assert "Is a directory" in refusal()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"recurrence": "gru"}, {"gate_input_bias": False}, {"encoder_shortcuts": ("none",) * 2}],
+)
+def test_networks_that_are_not_the_notebooks(state, change):
+    with pytest.raises(InputError, match='Expected a model wired as the preset "notebook" is'):
+        notebook_weights.assign(R2N2(**{**NARROW, **change}), state)
