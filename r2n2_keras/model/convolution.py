@@ -1,4 +1,4 @@
-"""Convolutions that are of use under every precision.
+"""Convolutions that are fast under every precision, on a CPU too.
 
 TensorFlow has no fast float16 convolutions for CPUs: one training step of the quick start took more
 than two minutes. Where there is only a CPU, float16 convolutions are therefore computed in float32
@@ -20,10 +20,15 @@ def conv_transpose(inputs, kernel, **kwargs):
 
 
 class Conv2D(layers.Conv2D):
-    """`keras.layers.Conv2D`."""
+    """`keras.layers.Conv2D`, channels last, with a bias and without an activation."""
 
     def convolution_op(self, inputs, kernel):
         return _widened(super().convolution_op, inputs, kernel)
+
+    def call(self, inputs):
+        # Keras adds the bias as TensorFlow's BiasAdd, whose gradient TensorFlow fuses with the
+        # kernel's into an operation that takes half as long again on a CPU.
+        return self.convolution_op(inputs, self.kernel) + ops.reshape(self.bias, (1, 1, 1, -1))
 
 
 class Conv3D(layers.Conv3D):

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from r2n2_keras.evaluation.metrics import voxel_iou
+from r2n2_keras.training.adam import FusedAdam
 
 
 def learning_rate(initial, drop_steps=(), drop_every=0, drop_factor=0.1):
@@ -31,7 +32,7 @@ def make_optimizer(rate, precision="float32"):
     float16 has no room for small gradients: under "mixed_float16" the loss is scaled up, as far as
     the gradients stay finite, and steps where they do not are left out.
     """
-    adam = keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    adam = FusedAdam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
     if precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(adam)
     return adam
