@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from reference import theano_arrays
+from reference import RESIDUAL, theano_arrays
 
 from r2n2_keras import config, import_weights
 from r2n2_keras.errors import InputError
@@ -81,27 +81,18 @@ def test_weights_of_the_notebook(tmp_path):
 
 # What is refused, with networks that are narrow under the names of the presets
 
-NARROW = {
-    "image_size": 13,
-    "encoder_filters": (2, 3, 4, 5, 6, 6),
-    "features": 9,
-    "grid_edge": 2,
-    "hidden_channels": 5,
-    "decoder_filters": (5, 5, 4, 3, 2),
-}
-
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """The current folder, with good weights in `weights.npy`."""
-    monkeypatch.setitem(PRESETS, "res_gru_3", NARROW)
+    monkeypatch.setitem(PRESETS, "res_gru_3", RESIDUAL)
     monkeypatch.chdir(tmp_path)
     save("weights.npy", arrays_of_narrow())
     return tmp_path
 
 
 def arrays_of_narrow():
-    return randomised(array.shape for array in theano_arrays(R2N2(**NARROW)))
+    return randomised(array.shape for array in theano_arrays(R2N2(**RESIDUAL)))
 
 
 def convert(**settings):

@@ -136,14 +136,14 @@ class R2N2(keras.Model):
         x = FoldViews(name="fold_views")(images)
         x = encode(
             x,
-            encoder_filters,
-            encoder_kernel_sizes,
-            encoder_shortcuts,
-            encoder_pooling,
-            encoder_slope,
-            features,
-            features_slope,
-            initialization,
+            filters=encoder_filters,
+            kernel_sizes=encoder_kernel_sizes,
+            shortcuts=encoder_shortcuts,
+            pooling=encoder_pooling,
+            slope=encoder_slope,
+            features=features,
+            features_slope=features_slope,
+            initialization=initialization,
         )
         x = UnfoldViews(name="unfold_views")(x, images)
 
@@ -170,12 +170,12 @@ class R2N2(keras.Model):
         # === Decoder ===
         x = decode(
             hidden,
-            decoder_filters,
-            decoder_shortcuts,
-            grid_upsamplings,
-            upsampling,
-            decoder_slope,
-            initialization,
+            filters=decoder_filters,
+            shortcuts=decoder_shortcuts,
+            grid_upsamplings=grid_upsamplings,
+            upsampling=upsampling,
+            slope=decoder_slope,
+            initialization=initialization,
         )
         # float32 under every precision: probabilities near 0 and 1 need it, and so does REST.
         occupancy = Occupancy(dtype="float32", name="occupancy")(x)

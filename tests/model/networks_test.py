@@ -8,23 +8,20 @@ import keras
 import numpy as np
 import pytest
 import reference
-from reference import PaperNetwork, images_of, loud, predict, spread, theano_arrays
+from reference import (
+    RESIDUAL,
+    PaperNetwork,
+    images_of,
+    loud,
+    predict,
+    spread,
+    theano_arrays,
+)
 from scipy import ndimage
 
 from r2n2_keras.model import theano_weights
 from r2n2_keras.model.r2n2 import R2N2
 
-# Narrow widths of the paper's wirings; neighbouring layers differ wherever the wiring lets them.
-# Pooling leaves 7, 4, 3, 2, 2 and 2 of 13 pixels, the grid grows from 2 to 16. All tests share the
-# shapes: a backend that compiles by shape then does so once.
-RESIDUAL = {
-    "image_size": 13,
-    "encoder_filters": (2, 3, 4, 5, 6, 6),
-    "features": 9,
-    "grid_edge": 2,
-    "hidden_channels": 5,
-    "decoder_filters": (5, 5, 4, 3, 2),
-}
 SHALLOW = {
     **RESIDUAL,
     "encoder_filters": (2, 3, 4, 5, 6, 7),

@@ -12,25 +12,15 @@ from r2n2_keras.errors import InputError
 from r2n2_keras.model import notebook_weights
 from r2n2_keras.model.r2n2 import R2N2
 
-# The notebook's wiring, narrow. Pooling leaves 6 and 3 of 13 pixels, the grid grows from 2 to 16.
+# Pooling leaves 6 and 3 of 13 pixels, the grid grows from 2 to 16.
 NARROW = {
     "image_size": 13,
-    "channels": 4,
     "encoder_filters": (4, 8),
     "encoder_kernel_sizes": (7, 3),
-    "encoder_shortcuts": None,
-    "encoder_pooling": "valid",
-    "encoder_slope": 0.1,
     "features": 9,
-    "features_slope": 1,
-    "recurrence": "lstm",
     "grid_edge": 2,
     "hidden_channels": 5,
-    "gate_input_bias": True,
     "decoder_filters": (7, 6, 4, 2, 1),
-    "decoder_shortcuts": None,
-    "decoder_slope": 1,
-    "upsampling": "nearest",
 }
 SHAPES = {
     "encoder.c1.weight": (4, 4, 7, 7),
@@ -53,7 +43,7 @@ SHAPES |= {key.replace("weight", "bias"): shape[:1] for key, shape in SHAPES.ite
 
 @pytest.fixture(scope="module")
 def narrow():
-    return R2N2(**NARROW)
+    return R2N2.from_preset("notebook", **NARROW)
 
 
 @pytest.fixture
@@ -227,4 +217,4 @@ def test_files_that_are_refused(narrow, state, file):
 )
 def test_networks_that_are_not_the_notebooks(state, change):
     with pytest.raises(InputError, match='Expected a model wired as the preset "notebook" is'):
-        notebook_weights.assign(R2N2(**{**NARROW, **change}), state)
+        notebook_weights.assign(R2N2.from_preset("notebook", **NARROW, **change), state)

@@ -9,6 +9,19 @@ import math
 import numpy as np
 from scipy import ndimage
 
+# Narrow widths of the paper's wirings; neighbouring layers differ wherever the wiring lets them.
+# Pooling leaves 7, 4, 3, 2, 2 and 2 of 13 pixels, the grid grows from 2 to 16. All tests share the
+# shapes: a backend that compiles by shape then does so once.
+RESIDUAL = {
+    "image_size": 13,
+    "encoder_filters": (2, 3, 4, 5, 6, 6),
+    "features": 9,
+    "grid_edge": 2,
+    "hidden_channels": 5,
+    "decoder_filters": (5, 5, 4, 3, 2),
+}
+
+
 # Helpers
 
 

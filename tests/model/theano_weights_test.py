@@ -3,27 +3,19 @@
 import keras
 import numpy as np
 import pytest
-from reference import theano_arrays
+from reference import RESIDUAL, theano_arrays
 from scipy import signal
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.model import theano_weights
 from r2n2_keras.model.r2n2 import R2N2
 
-NARROW = {
-    "image_size": 13,
-    "encoder_filters": (2, 3, 4, 5, 6, 6),
-    "features": 9,
-    "grid_edge": 2,
-    "hidden_channels": 5,
-    "decoder_filters": (5, 5, 4, 3, 2),
-}
-SHALLOW = {**NARROW, "encoder_shortcuts": None, "decoder_shortcuts": None}
+SHALLOW = {**RESIDUAL, "encoder_shortcuts": None, "decoder_shortcuts": None}
 
 
 @pytest.fixture(scope="module")
 def residual():
-    return R2N2(**NARROW)
+    return R2N2(**RESIDUAL)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +85,7 @@ def test_other_floats_are_converted(shallow, dtype):
     ("edge", "count", "preset"), [(3, 63, "res_gru_3"), (3, 33, "gru_3"), (1, 33, "gru_1")]
 )
 def test_the_arrays_tell_the_preset(edge, count, preset):
-    model = R2N2(**(NARROW if count == 63 else SHALLOW), recurrent_kernel_size=edge)
+    model = R2N2(**(RESIDUAL if count == 63 else SHALLOW), recurrent_kernel_size=edge)
     arrays = theano_arrays(model)
     assert len(arrays) == count
     assert theano_weights.preset_of(arrays) == preset
