@@ -157,6 +157,12 @@ class Config:
         "Import",
         saved=False,
     )
+    swap_yz: bool = _field(
+        False,
+        "Turn a network that the notebook trained, so that it answers [x, y, z].",
+        "Import",
+        saved=False,
+    )
 
     def __post_init__(self):
         for name in (
@@ -255,7 +261,7 @@ def _flag_values(argv: list[str]) -> dict:
         rest = values(["command", *argv])[1:]
     except (flags.Error, UnicodeDecodeError) as error:
         message = " ".join(str(error).split()).removeprefix("ERROR:: ")
-        raise InputError(f"{message} --help lists the flags.") from None
+        raise InputError(f"{message.rstrip('.')}. --help lists the flags.") from None
     if rest:
         raise InputError(
             f"Expected flags only, received {' '.join(rest)!r}. Write --name=value; --help lists "

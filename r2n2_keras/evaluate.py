@@ -2,9 +2,11 @@
 
     python -m r2n2_keras.evaluate --workdir=runs/quickstart
     python -m r2n2_keras.evaluate --workdir=runs/quickstart --eval_views=1,3 --thresholds=0.4
+    python -m r2n2_keras.evaluate --model_file=m.keras --data_dir=DIR --workdir=scores
 
 Settings come from the run's flags.cfg; flags given here win. The split is the run's own, from
-split.json; --split=all scores every model of --data_dir, which may be other data.
+split.json; --split=all scores every model of --data_dir, which may be other data. A --model_file
+without a run, an imported one say, is scored on the split that a run on --data_dir would have.
 
 Writes <workdir>/evaluation.json, evaluation.md and examples.png (a sample of each category), and
 prints the tables.
@@ -27,12 +29,18 @@ def main(config):
 
     if not config.workdir:
         raise InputError(
-            "Expected --workdir=DIR, the folder of a run that `train` made, received none. Give it."
+            "Expected --workdir=DIR, the folder of a run that `train` made or, with --model_file, "
+            "of the results, received none. Give it."
         )
     model = R2N2.from_file(workdir.model_file(config))
     frame = pipeline.Frame.of(model, config.background)
     models = source.find_models(config)
-    parts = splits.load_split(os.path.join(config.workdir, workdir.SPLIT), models)
+    split_file = os.path.join(config.workdir, workdir.SPLIT)
+    if config.model_file and not os.path.exists(split_file):
+        parts = splits.split_models(models)
+        os.makedirs(config.workdir, exist_ok=True)
+    else:
+        parts = splits.load_split(split_file, models)
     evaluated = models if config.split == "all" else parts[config.split]
     if not evaluated:
         raise InputError(

@@ -19,8 +19,8 @@ notebook: a .npz file, which this makes of the notebook's three files, where PyT
     })
 
 The imported network answers what the notebook's does, cell by cell. The notebook trains on voxels
-in the order of binvox files, so a network that it has trained answers [x, z, y]: swap the last two
-axes of its occupancy for [x, y, z].
+in the order of binvox files, so a network that it has trained answers [x, z, y], which predict and
+export would take for [x, y, z]. Add --swap_yz for such a network: it then answers [x, y, z].
 
 Every shape is checked before anything is written, and what does not fit is named; two arrays of
 equal shape that changed places cannot be noticed.
@@ -44,6 +44,8 @@ def main(config):
     with replacing(config.out) as partial:
         model.save(partial)
     print(f"Wrote {config.out}: {model.name}, {model.count_params():,} parameters.")
+    if config.source == "notebook" and not config.swap_yz:
+        print("It answers as the notebook's does; if that was trained on binvox order, --swap_yz.")
     print(
         f"Next: python -m r2n2_keras.predict --model_file={shlex.quote(config.out)} "
         "--images=FOLDER --out=prediction"
@@ -69,6 +71,17 @@ def _check_flags(config):
         raise InputError(
             f"Expected --out to be a file, received the folder {config.out}. Give another."
         )
+    if config.swap_yz and config.source != "notebook":
+        raise InputError(
+            "Expected --swap_yz with --source=notebook only, received it with --source=theano, "
+            "whose networks answer [x, y, z]. Leave it out."
+        )
+    if os.path.exists(config.out) and os.path.exists(config.weights):
+        if os.path.samefile(config.out, config.weights):
+            raise InputError(
+                f"Expected --out to be another file than --weights, received {config.out} for both."
+                " Give another name."
+            )
     if os.path.exists(config.out) and not config.overwrite:
         raise InputError(
             f"Expected --out to be a new file, received {config.out}, which exists. Give another "
@@ -85,13 +98,14 @@ def _model(config):
     if config.source == "notebook":
         model = R2N2.from_preset("notebook")
         weights = notebook_weights.read(config.weights, model)
-        importer = notebook_weights
     else:
         weights = theano_files.read(config.weights)
         model = R2N2.from_preset(theano_weights.preset_of(weights))
-        importer = theano_weights
     try:
-        importer.assign(model, weights)
+        if config.source == "notebook":
+            notebook_weights.assign(model, weights, config.swap_yz)
+        else:
+            theano_weights.assign(model, weights)
     except InputError as error:
         raise InputError(f"{config.weights}: {error}") from None
     return model

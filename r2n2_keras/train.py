@@ -23,8 +23,14 @@ def main(config):
 
     from r2n2_keras import source
     from r2n2_keras.data import splits
+    from r2n2_keras.errors import InputError
     from r2n2_keras.training import distribution, loop, workdir
 
+    if config.weights:
+        raise InputError(
+            "Expected --weights with import_weights only, received it with train, which starts "
+            "from fresh weights or goes on with the run in --workdir. Leave it out."
+        )
     workdir.check_workdir(config)
     strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
     keras.utils.set_random_seed(config.seed)

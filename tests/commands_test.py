@@ -208,6 +208,14 @@ def test_synthesised_data_is_announced_and_cached(tmp_path):
     assert folder.stat().st_mtime_ns == stamp
 
 
+def test_evaluate_scores_a_file_without_its_run(home, tree, tmp_path):
+    flags = (f"--model_file={home / 'run' / 'model.keras'}", f"--data_dir={tree}")
+    succeed("evaluate", *flags, "--workdir=scores", "--eval_views=1", cwd=tmp_path)
+    evaluation = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    assert evaluation["split"] == "test"
+    assert evaluation["samples"] == 4  # the last fifth of five models of each category
+
+
 def test_synthesize_writes_the_official_tree(tmp_path):
     succeed(
         "synthesize", "--out=data", "--categories=chair", "--models_per_category=2", "--views=3",
@@ -309,6 +317,18 @@ def test_workdir_of_another_preset(home, tree):
     line = fail("train", *flags, f"--data_dir={tree}", "--model=notebook", cwd=home)
     assert "received one of tiny" in line
     assert sorted(path.name for path in (home / "run").iterdir()) == before
+
+
+def test_workdir_of_another_precision(home, tree):
+    flags = (home / "run" / "flags.cfg").read_text()
+    line = fail("train", *TRAIN, f"--data_dir={tree}", "--precision=mixed_float16", cwd=home)
+    assert "received one of float32" in line
+    assert (home / "run" / "flags.cfg").read_text() == flags
+
+
+def test_weights_that_train_would_not_start_from(tree, tmp_path):
+    flags = (*TRAIN, f"--data_dir={tree}", "--weights=imported.keras")
+    assert "--weights with import_weights only" in fail("train", *flags, cwd=tmp_path)
 
 
 def test_batch_that_replicas_cannot_share(tree, tmp_path):

@@ -133,13 +133,19 @@ def test_a_file_that_exists_is_kept_unless_told(home, capsys):
         ({"out": "m.h5"}, "Expected --out=FILE.keras to write, received m.h5"),
         ({"out": "folder.keras"}, "received the folder folder.keras"),
         ({"weights": "none.npy"}, "none.npy: No such file"),
-        ({"weights": "folder.keras"}, "folder.keras: Is a directory"),
+        ({"weights": "folder.keras"}, "folder.keras, which is no file"),
+        ({"swap_yz": True}, "--swap_yz with --source=notebook only"),
+        (
+            {"weights": "same.keras", "out": "same.keras", "overwrite": True},
+            "--out to be another file than --weights",
+        ),
         ({"source": "notebook", "weights": "none.npz"}, "none.npz: No such file"),
         ({"source": "notebook"}, "weights.npy (File is not a zip file)"),
     ],
 )
 def test_flags_that_are_refused(home, settings, message):
     Path("folder.keras").mkdir()
+    Path("same.keras").write_text("the only copy")
     assert message in refusal(home, **settings)
 
 

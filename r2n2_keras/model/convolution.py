@@ -8,19 +8,22 @@ and rounded, which is what a GPU's tensor cores do: products of float16, summed 
 import keras
 from keras import layers, ops
 
+from r2n2_keras.model.serialization import register
+
 
 def conv(inputs, kernel, **kwargs):
-    """`keras.ops.conv`."""
+    """`keras.ops.conv` with its arguments."""
     return _widened(ops.conv, inputs, kernel, **kwargs)
 
 
 def conv_transpose(inputs, kernel, **kwargs):
-    """`keras.ops.conv_transpose`."""
+    """`keras.ops.conv_transpose` with its arguments."""
     return _widened(ops.conv_transpose, inputs, kernel, **kwargs)
 
 
+@register
 class Conv2D(layers.Conv2D):
-    """`keras.layers.Conv2D`, channels last, with a bias and without an activation."""
+    """`keras.layers.Conv2D` with its arguments, channels last: `(B, H, W, C)`."""
 
     def convolution_op(self, inputs, kernel):
         return _widened(super().convolution_op, inputs, kernel)
@@ -28,11 +31,15 @@ class Conv2D(layers.Conv2D):
     def call(self, inputs):
         # Keras adds the bias as TensorFlow's BiasAdd, whose gradient TensorFlow fuses with the
         # kernel's into an operation that takes half as long again on a CPU.
-        return self.convolution_op(inputs, self.kernel) + ops.reshape(self.bias, (1, 1, 1, -1))
+        outputs = self.convolution_op(inputs, self.kernel)
+        if self.use_bias:
+            outputs = outputs + ops.reshape(self.bias, (1, 1, 1, -1))
+        return self.activation(outputs)
 
 
+@register
 class Conv3D(layers.Conv3D):
-    """`keras.layers.Conv3D`."""
+    """`keras.layers.Conv3D` with its arguments: `(B, N, N, N, C)`."""
 
     def convolution_op(self, inputs, kernel):
         return _widened(super().convolution_op, inputs, kernel)

@@ -8,7 +8,7 @@ from keras import layers
 
 from r2n2_keras.model.convolution import Conv3D
 from r2n2_keras.model.initialization import initializers_of
-from r2n2_keras.model.layers import Unpool3D, UpsampleConv3D
+from r2n2_keras.model.layers import LeakyReLU, Unpool3D, UpsampleConv3D
 
 
 def decode(x, filters, shortcuts, grid_upsamplings, upsampling, slope, initialization):
@@ -59,4 +59,4 @@ def _conv(x, filters, kernel_size, suffix, initialization, grows=None):
 
 
 def _activation(x, slope, suffix):
-    return x if slope == 1 else layers.LeakyReLU(slope, name=f"decoder_act{suffix}")(x)
+    return x if slope == 1 else LeakyReLU(slope, name=f"decoder_act{suffix}")(x)

@@ -8,7 +8,7 @@ from keras import layers
 
 from r2n2_keras.model.convolution import Conv2D
 from r2n2_keras.model.initialization import initializers_of
-from r2n2_keras.model.layers import PaddedMaxPooling2D
+from r2n2_keras.model.layers import LeakyReLU, PaddedMaxPooling2D
 
 
 def encode(
@@ -28,7 +28,7 @@ def encode(
         if shortcuts is None:
             x = _conv(x, stage_filters, kernel_size, f"{n}", initialization)
             x = _pool(x, pooling, n)  # before the activation
-            x = layers.LeakyReLU(slope, name=f"encoder_act{n}")(x)
+            x = LeakyReLU(slope, name=f"encoder_act{n}")(x)
         else:
             x = _residual_stage(
                 x, n, stage_filters, kernel_size, shortcuts[n - 1], slope, initialization
@@ -38,7 +38,7 @@ def encode(
     fans = initializers_of(initialization, x.shape[-1], features)
     x = layers.Dense(features, name="encoder_dense", **fans)(x)
     if features_slope != 1:
-        x = layers.LeakyReLU(features_slope, name="encoder_dense_act")(x)
+        x = LeakyReLU(features_slope, name="encoder_dense_act")(x)
     return x
 
 
@@ -49,9 +49,9 @@ def _residual_stage(x, n, filters, kernel_size, shortcut, slope, initialization)
     which the code does not have, and the sixth a convolution, where the code has the identity.
     """
     y = _conv(x, filters, kernel_size, f"{n}a", initialization)
-    y = layers.LeakyReLU(slope, name=f"encoder_act{n}a")(y)
+    y = LeakyReLU(slope, name=f"encoder_act{n}a")(y)
     y = _conv(y, filters, 3, f"{n}b", initialization)
-    y = layers.LeakyReLU(slope, name=f"encoder_act{n}b")(y)
+    y = LeakyReLU(slope, name=f"encoder_act{n}b")(y)
     if shortcut == "none":
         return y
     if shortcut == "conv":

@@ -52,6 +52,44 @@ class UnfoldViews(keras.layers.Layer):
 
 
 @register
+class LeakyReLU(keras.layers.Layer):
+    """`keras.layers.LeakyReLU`, whose gradient needs its output only.
+
+    Output and input have the same sign, so what came in need not be kept for training. Besides the
+    memory, TensorFlow can then fuse a convolution, its bias and this into one operation; it tries
+    to in any case, and fails with a message where the gradient asks for what came in.
+
+    Args:
+        negative_slope: float above 0, the slope below zero.
+
+    Input shape: any. Output shape: that of the input.
+    """
+
+    def __init__(self, negative_slope, **kwargs):
+        super().__init__(**kwargs)
+        self.negative_slope = negative_slope
+
+    def call(self, inputs):
+        @ops.custom_gradient
+        def leaky_relu(x):
+            y = ops.leaky_relu(x, self.negative_slope)
+
+            def gradient(*args, upstream=None):
+                (upstream,) = args if upstream is None else (upstream,)
+                return ops.where(y > 0, upstream, self.negative_slope * upstream)
+
+            return y, gradient
+
+        return leaky_relu(inputs)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return {**super().get_config(), "negative_slope": self.negative_slope}
+
+
+@register
 class PaddedMaxPooling2D(keras.layers.Layer):
     """2x2 max-pooling, stride 2, of a picture with one more row and column on each side.
 

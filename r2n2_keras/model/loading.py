@@ -23,7 +23,7 @@ def read_model(path):
     if not (path.endswith(".keras") and zipfile.is_zipfile(path)):
         raise InputError(
             f"Expected a .keras file, received {path}, which is none or is damaged. Give one "
-            "that `train` wrote."
+            "that `train` or `import_weights` wrote."
         )
     try:
         return keras.saving.load_model(path, compile=False)
@@ -33,5 +33,5 @@ def read_model(path):
         reason = "it holds code" if "safe_mode" in str(error) else reason
         raise InputError(
             f"Expected a .keras file, received {path}, which cannot be read ({reason}). Give "
-            "one that `train` wrote."
+            "one that `train` or `import_weights` wrote."
         ) from error

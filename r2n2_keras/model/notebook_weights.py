@@ -15,7 +15,8 @@ shows how one file is made of them.
 
 The model answers what the notebook's modules answer, cell by cell. The notebook trains on the cells
 of binvox files in the order of the file, so what it has trained answers [x, z, y], where models
-trained here answer [x, y, z]: swap the last two axes of its occupancy.
+trained here answer [x, y, z]. With `swap_yz` the network is turned: its kernels and the weights of
+its grid cells change places, and it answers [x, y, z].
 
 Two arrays of equal shape that changed places cannot be noticed.
 """
@@ -31,6 +32,7 @@ import numpy as np
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.weight_files import (
     channels_last,
+    check_file,
     finite_float32,
     listing,
     misfits,
@@ -40,6 +42,7 @@ from r2n2_keras.model.weight_files import (
 _GATES = ("f", "i", "s")
 _KINDS = ("weight", "bias")
 _SUFFIX = ".npy"  # of the members of a .npz file
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADER_BYTES = 16_384  # NumPy's own limit is 10,000
 
 
@@ -53,6 +56,7 @@ def read(path: str | os.PathLike, model) -> dict[str, np.ndarray]:
         InputError: the file is missing or damaged, or its arrays are not those of the notebook's
             networks.
     """
+    check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, expected_shapes(model))
@@ -60,7 +64,8 @@ def read(path: str | os.PathLike, model) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:
         raise InputError(
-            f"Expected the notebook's weights, received {path}: {error.strerror}. Check the path."
+            f"Expected the notebook's weights, received {path}: {error.strerror or error}. Check "
+            "the path."
         ) from None
     # RuntimeError: it is encrypted, or packed in a way that Python does not know.
     except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, zlib.error) as error:
@@ -70,13 +75,14 @@ def read(path: str | os.PathLike, model) -> dict[str, np.ndarray]:
         ) from None
 
 
-def assign(model, state: dict[str, np.ndarray]) -> None:
+def assign(model, state: dict[str, np.ndarray], swap_yz: bool = False) -> None:
     """Gives a model the notebook's weights, once all of them are known to fit.
 
     Args:
         model: an `R2N2` wired as the preset "notebook" is, as large as the network that was saved.
         state: the arrays by the keys of the three state dicts, behind "encoder.", "lstm." and
             "decoder.".
+        swap_yz: swap the last two axes of the grids.
 
     Raises:
         InputError: the arrays are not those of such a network, or some number is not finite.
@@ -86,7 +92,7 @@ def assign(model, state: dict[str, np.ndarray]) -> None:
     state = {key: finite_float32(state[key], key) for key in expected}
 
     for key, layer in _convs(model):
-        layer.kernel.assign(_kernel(state[f"{key}.weight"]))
+        layer.kernel.assign(_kernel(state[f"{key}.weight"], swap_yz))
         layer.bias.assign(state[f"{key}.bias"])
     dense = model.get_layer("encoder_dense")
     key = _dense_key(model)
@@ -94,13 +100,13 @@ def assign(model, state: dict[str, np.ndarray]) -> None:
     dense.bias.assign(state[f"{key}.bias"])
 
     cell = model.get_layer("recurrence").cell
-    kernels = [_kernel(state[f"lstm.conv_{gate}.weight"]) for gate in _GATES]
+    kernels = [_kernel(state[f"lstm.conv_{gate}.weight"], swap_yz) for gate in _GATES]
     cell.recurrent_kernel.assign(np.concatenate(kernels, axis=-1))
     cell.bias.assign(np.concatenate([state[f"lstm.conv_{gate}.bias"] for gate in _GATES]))
     gate_inputs = model.get_layer("recurrence_gate_inputs")
     weights, biases = ([state[f"lstm.fc_{g}.{kind}"] for g in _GATES] for kind in _KINDS)
-    gate_inputs.kernel.assign(_gates_last(model, weights).T)
-    gate_inputs.bias.assign(_gates_last(model, biases))
+    gate_inputs.kernel.assign(_gates_last(model, weights, swap_yz).T)
+    gate_inputs.bias.assign(_gates_last(model, biases, swap_yz))
 
 
 def expected_shapes(model) -> dict[str, tuple[int, ...]]:
@@ -142,20 +148,26 @@ def _dense_key(model):
     return f"encoder.fc{len(model.encoder_filters) + 1}"
 
 
-def _kernel(weight):
+def _kernel(weight, swap_yz):
     """`(O, I, k, ..)` to `(k, .., I, O)`."""
+    if swap_yz and weight.ndim == 5:
+        weight = np.swapaxes(weight, -2, -1)
     return np.moveaxis(weight, (1, 0), (-2, -1))
 
 
-def _gates_last(model, arrays):
+def _gates_last(model, arrays, swap_yz):
     """`(C*N*N*N, ..)` for each gate to `(N*N*N*3*C, ..)`."""
-    shape = (model.hidden_channels, model.grid_edge**3)
-    arrays = [array.reshape(*shape, *array.shape[1:]) for array in arrays]  # (C, N*N*N, ..)
-    gates = np.stack([np.swapaxes(array, 0, 1) for array in arrays], axis=1)  # (N*N*N, 3, C, ..)
-    return gates.reshape(-1, *gates.shape[3:])
+    shape = (3, model.hidden_channels, *[model.grid_edge] * 3)
+    gates = np.stack(arrays).reshape(*shape, *arrays[0].shape[1:])  # (3, C, x, y, z, ..)
+    if swap_yz:
+        gates = np.swapaxes(gates, 3, 4)
+    gates = np.moveaxis(gates, (0, 1), (3, 4))  # (x, y, z, 3, C, ..)
+    return gates.reshape(-1, *gates.shape[5:])
 
 
 def _read(archive, expected):
+    if any(member.compress_type not in _PACKINGS for member in archive.infolist()):
+        raise ValueError("it is packed in a way in which NumPy packs no arrays")
     members = {name.removesuffix(_SUFFIX): name for name in archive.namelist()}
     shapes = {}
     for key, name in members.items():

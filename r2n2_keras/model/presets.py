@@ -15,13 +15,13 @@ _NOTEBOOK_STYLE = {
 }
 
 PRESETS = {
-    # The paper's five networks, 127x127 RGB; parameters in thousands of thousands.
+    # The paper's five networks, 127x127 RGB; in millions of parameters:
     "lstm_1": {**_SHALLOW, "recurrence": "lstm", "recurrent_kernel_size": 1},  # 30.93
     "gru_1": {**_SHALLOW, "recurrent_kernel_size": 1},  # 30.93
     "lstm_3": {**_SHALLOW, "recurrence": "lstm"},  # 32.21
     "gru_3": _SHALLOW,  # 32.21
     "res_gru_3": {},  # 35.97
-    # The PyTorch notebook's network, 137x137 RGBA: 30.92.
+    # The PyTorch notebook's network, 137x137 RGBA: 30.92 million.
     "notebook": {
         **_NOTEBOOK_STYLE,
         "image_size": 137,
@@ -29,7 +29,7 @@ PRESETS = {
         "decoder_filters": (128, 128, 64, 32, 1),
         "initialization": "pytorch",
     },
-    # The notebook's kinds of layers, small enough to learn on two CPU cores in minutes: 2.07.
+    # The notebook's kinds of layers, small enough for two CPU cores and minutes: 2.07 million.
     "tiny": {
         **_NOTEBOOK_STYLE,
         "image_size": 64,

@@ -6,12 +6,14 @@ F features. Source: Choy et al. 2016, arXiv:1604.00449, and the original's code 
 """
 
 import os
+import types
 
 import keras
 from keras import layers
 
 from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.arguments import checked
 from r2n2_keras.model.decoder import decode
 from r2n2_keras.model.encoder import encode
 from r2n2_keras.model.initialization import initializers_of
@@ -104,7 +106,8 @@ class R2N2(keras.Model):
         grid_upsamplings=3,
         upsampling="zeros",
         initialization="original",
-        **kwargs,
+        name=None,
+        trainable=True,
     ):
         config = {
             "image_size": image_size,
@@ -128,64 +131,67 @@ class R2N2(keras.Model):
             "upsampling": upsampling,
             "initialization": initialization,
         }
-        config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-        _check_arguments(config)
+        config = checked(config)
+        net = types.SimpleNamespace(**config)
 
         # === Encoder ===
-        images = keras.Input((None, image_size, image_size, channels), name="images")
+        images = keras.Input((None, net.image_size, net.image_size, net.channels), name="images")
         x = FoldViews(name="fold_views")(images)
         x = encode(
             x,
-            filters=encoder_filters,
-            kernel_sizes=encoder_kernel_sizes,
-            shortcuts=encoder_shortcuts,
-            pooling=encoder_pooling,
-            slope=encoder_slope,
-            features=features,
-            features_slope=features_slope,
-            initialization=initialization,
+            filters=net.encoder_filters,
+            kernel_sizes=net.encoder_kernel_sizes,
+            shortcuts=net.encoder_shortcuts,
+            pooling=net.encoder_pooling,
+            slope=net.encoder_slope,
+            features=net.features,
+            features_slope=net.features_slope,
+            initialization=net.initialization,
         )
         x = UnfoldViews(name="unfold_views")(x, images)
 
         # === Recurrence ===
-        Cell = _CELLS[recurrence]
-        gates = Cell.num_gates * hidden_channels
+        Cell = _CELLS[net.recurrence]
+        gates = Cell.num_gates * net.hidden_channels
         # 70 % of Res3D-GRU-3's weights are in this layer: every grid cell has its own.
+        fan_out = net.grid_edge**3 * net.hidden_channels  # of a gate
         x = layers.Dense(
-            grid_edge**3 * gates,
-            use_bias=gate_input_bias,
+            net.grid_edge**3 * gates,
+            use_bias=net.gate_input_bias,
             name="recurrence_gate_inputs",
-            **initializers_of(initialization, features, grid_edge**3 * hidden_channels),
+            **initializers_of(net.initialization, net.features, fan_out),
         )(x)
-        gate_inputs = layers.Reshape((-1, *[grid_edge] * 3, gates), name="recurrence_to_grid")(x)
-        fan = hidden_channels * recurrent_kernel_size**3
+        gate_inputs = layers.Reshape((-1, *[net.grid_edge] * 3, gates), name="recurrence_to_grid")(
+            x
+        )
+        fan = net.hidden_channels * net.recurrent_kernel_size**3
         cell = Cell(
-            hidden_channels,
-            recurrent_kernel_size,
+            net.hidden_channels,
+            net.recurrent_kernel_size,
             name="cell",
-            **initializers_of(initialization, fan, fan),
+            **initializers_of(net.initialization, fan, fan),
         )
         hidden = GridRNN(cell, name="recurrence")(gate_inputs)
 
         # === Decoder ===
         x = decode(
             hidden,
-            filters=decoder_filters,
-            shortcuts=decoder_shortcuts,
-            grid_upsamplings=grid_upsamplings,
-            upsampling=upsampling,
-            slope=decoder_slope,
-            initialization=initialization,
+            filters=net.decoder_filters,
+            shortcuts=net.decoder_shortcuts,
+            grid_upsamplings=net.grid_upsamplings,
+            upsampling=net.upsampling,
+            slope=net.decoder_slope,
+            initialization=net.initialization,
         )
         # float32 under every precision: probabilities near 0 and 1 need it, and so does REST.
         occupancy = Occupancy(dtype="float32", name="occupancy")(x)
 
-        super().__init__(inputs=images, outputs=occupancy, **kwargs)
+        super().__init__(inputs=images, outputs=occupancy, name=name, trainable=trainable)
         self._encode = keras.Function(images, gate_inputs)
         self._decode = keras.Function(hidden, occupancy)
         self._arguments = tuple(config)
-        for name, value in config.items():
-            setattr(self, name, value)
+        for argument, value in config.items():
+            setattr(self, argument, value)
 
     # === A view at a time ===
 
@@ -208,7 +214,13 @@ class R2N2(keras.Model):
         Returns:
             The new state, for the next `step` or for `decode`.
         """
-        images = keras.ops.convert_to_tensor(images)
+        images = keras.ops.convert_to_tensor(images, dtype="float32")
+        expected = (self.image_size, self.image_size, self.channels)
+        if tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape {('B', *expected)}, one view per object. "
+                f"Received: images.shape={tuple(images.shape)}"
+            )
         if state is None:
             state = self.initial_state(keras.ops.shape(images)[0])
         gate_inputs = self._encode(keras.ops.expand_dims(images, axis=1))
@@ -282,82 +294,6 @@ class R2N2(keras.Model):
         if not isinstance(model, cls):
             raise InputError(
                 f"Expected a .keras file that holds an R2N2, received {path}, which holds a "
-                f"{type(model).__name__}. Give a file that `train` wrote."
+                f"{type(model).__name__}. Give one that `train` or `import_weights` wrote."
             )
         return model
-
-
-def _check_arguments(config):
-    """Raises ValueError where the arguments of `R2N2` do not make a network."""
-
-    def check(holds, expected, *names):
-        if not holds:
-            received = ", ".join(f"{name}={config[name]!r}" for name in names)
-            raise ValueError(f"Expected {expected}. Received: {received}")
-
-    for name, choices in (
-        ("encoder_pooling", ("padded", "valid")),
-        ("recurrence", tuple(_CELLS)),
-        ("upsampling", ("zeros", "nearest")),
-        ("initialization", ("original", "pytorch")),
-    ):
-        check(config[name] in choices, f"{name} to be one of {choices}", name)
-    for name in (
-        "image_size",
-        "channels",
-        "features",
-        "grid_edge",
-        "hidden_channels",
-        "recurrent_kernel_size",
-    ):
-        check(_is_size(config[name]), f"{name} to be an integer above 0", name)
-    for name in ("encoder_filters", "encoder_kernel_sizes", "decoder_filters"):
-        sizes = config[name]
-        check(sizes and all(map(_is_size, sizes)), f"{name} to be integers above 0", name)
-    stages, blocks = len(config["encoder_filters"]), len(config["decoder_filters"])
-    check(
-        len(config["encoder_kernel_sizes"]) == stages,
-        f"{stages} encoder_kernel_sizes, one per stage",
-        "encoder_kernel_sizes",
-        "encoder_filters",
-    )
-    check(
-        config["decoder_filters"][-1] in (1, 2),
-        "the last of decoder_filters to be 1 or 2",
-        "decoder_filters",
-    )
-    check(
-        0 <= config["grid_upsamplings"] <= blocks,
-        f"grid_upsamplings between 0 and the {blocks} blocks of the decoder",
-        "grid_upsamplings",
-    )
-    for name, number, widths, choices in (
-        (
-            "encoder_shortcuts",
-            stages,
-            (config["channels"], *config["encoder_filters"]),
-            ("none", "identity", "conv"),
-        ),
-        (
-            "decoder_shortcuts",
-            blocks - 1,
-            (config["hidden_channels"], *config["decoder_filters"]),
-            ("none", "identity", "conv", "inner_conv"),
-        ),
-    ):
-        shortcuts = config[name]
-        if shortcuts is None:
-            continue
-        check(len(shortcuts) == number, f"{number} {name}, or None", name)
-        for n, shortcut in enumerate(shortcuts):
-            check(shortcut in choices, f"{name} to be of {choices}", name)
-            check(
-                shortcut != "identity" or widths[n] == widths[n + 1],
-                f"the identity in {name} only between equal filters, not {widths[n]} and "
-                f"{widths[n + 1]}",
-                name,
-            )
-
-
-def _is_size(value):
-    return isinstance(value, int) and value > 0

@@ -60,12 +60,20 @@ class _GridCell(keras.layers.Layer):
             initializer=self.bias_initializer,
         )
 
-    def add_kernel(self, name, gates):
-        """A kernel from the hidden channels to those of `gates` gates."""
+    def add_kernel(self, name, first, gates):
+        """A kernel from the hidden channels to those of `gates` gates, from gate `first` on."""
+        start, end = first * self.filters, (first + gates) * self.filters
+
+        def initializer(shape, dtype=None):
+            # An initializer gives the same numbers at every call: each kernel is a part of one draw
+            # for all gates, lest two gates start out equal.
+            whole = (*shape[:-1], self.num_gates * self.filters)
+            return self.kernel_initializer(whole, dtype=dtype)[..., start:end]
+
         return self.add_weight(
             name=name,
-            shape=(self.kernel_size,) * 3 + (self.filters, gates * self.filters),
-            initializer=self.kernel_initializer,
+            shape=(self.kernel_size,) * 3 + (self.filters, end - start),
+            initializer=initializer,
         )
 
     def get_initial_state(self, batch_size=None):
@@ -111,7 +119,7 @@ class GridLSTMCell(_GridCell):
     num_states = 2
 
     def build_kernels(self):
-        self.recurrent_kernel = self.add_kernel("recurrent_kernel", gates=3)
+        self.recurrent_kernel = self.add_kernel("recurrent_kernel", first=0, gates=3)
 
     def call(self, inputs, states):
         h_tm1, s_tm1 = states
@@ -152,8 +160,8 @@ class GridGRUCell(_GridCell):
     num_states = 1
 
     def build_kernels(self):
-        self.recurrent_kernel = self.add_kernel("recurrent_kernel", gates=2)
-        self.candidate_kernel = self.add_kernel("candidate_kernel", gates=1)
+        self.recurrent_kernel = self.add_kernel("recurrent_kernel", first=0, gates=2)
+        self.candidate_kernel = self.add_kernel("candidate_kernel", first=2, gates=1)
 
     def call(self, inputs, states):
         (h_tm1,) = states

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 
 from r2n2_keras.errors import InputError
-from r2n2_keras.model.weight_files import npy_header
+from r2n2_keras.model.weight_files import check_file, npy_header
 
 _LONGEST = 20_000  # instructions; 63 arrays take about 2,300
 _FUNCTIONS = {
@@ -47,13 +47,14 @@ def read(path: str | os.PathLike) -> list[np.ndarray]:
     Raises:
         InputError: the file is missing or holds anything else.
     """
+    check_file(path)
     try:
         with open(path, "rb") as file:
             content = io.BytesIO(file.read())
     except OSError as error:
         raise InputError(
-            f"Expected the weights of a Theano network, received {path}: {error.strerror}. Check "
-            "the path."
+            f"Expected the weights of a Theano network, received {path}: "
+            f"{error.strerror or error}. Check the path."
         ) from None
     try:
         shape, dtype = npy_header(content)

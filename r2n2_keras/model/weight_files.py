@@ -1,6 +1,8 @@
 """What importing the weights of other programs shares: checks, and the order of dense rows."""
 
 import math
+import os
+import stat
 import warnings
 
 import numpy as np
@@ -8,6 +10,23 @@ import numpy as np
 from r2n2_keras.errors import InputError
 
 _LISTED = 4  # of many faults of one kind
+_LARGEST = 2**30  # bytes; the largest network in float64 takes 288 MB
+
+
+def check_file(path) -> None:
+    """Raises InputError where a path is no file, or one too large to hold a network's weights."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise InputError(
+            f"Expected a file of weights, received {path}: {error.strerror}. Check the path."
+        ) from None
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+        what = "is no file" if not stat.S_ISREG(found.st_mode) else f"has {found.st_size:,} bytes"
+        raise InputError(
+            f"Expected a file of weights of at most {_LARGEST:,} bytes, received {path}, which "
+            f"{what}. Check the path."
+        )
 
 
 def npy_header(file) -> tuple[tuple[int, ...], np.dtype]:

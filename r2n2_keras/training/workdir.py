@@ -33,7 +33,7 @@ def check_workdir(config) -> None:
     """Tells whether `config.workdir` may be trained in, before anything is made.
 
     Raises:
-        InputError: no workdir is given, or it holds a run of another preset.
+        InputError: no workdir is given, or it holds a run of another preset or precision.
     """
     if config.dry_run and not config.workdir:
         return
@@ -48,13 +48,15 @@ def check_workdir(config) -> None:
         )
     flags = os.path.join(config.workdir, FLAGS)
     if os.path.isfile(flags) and not config.overwrite:
-        found = config_lib.parse([f"--flagfile={flags}"], from_run=False).model
-        if found != config.model:
-            raise InputError(
-                f"Expected a run of --model={config.model} in {config.workdir}, received one of "
-                f"{found}. Give --model={found} to go on with it, another --workdir, or "
-                "--overwrite to remove it."
-            )
+        saved = config_lib.parse([f"--flagfile={flags}"], from_run=False)
+        for name in ("model", "precision"):
+            found, given = getattr(saved, name), getattr(config, name)
+            if found != given:
+                raise InputError(
+                    f"Expected a run of --{name}={given} in {config.workdir}, received one of "
+                    f"{found}. Give --{name}={found} to go on with it, another --workdir, or "
+                    "--overwrite to remove it."
+                )
 
 
 def open_workdir(config) -> None:

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from grids import correlate, keras_battery, normal, numpy_of, run_layer_test
 
+from r2n2_keras.model.convolution import Conv2D, Conv3D
 from r2n2_keras.model.layers import (
     FoldViews,
+    LeakyReLU,
     Occupancy,
     PaddedMaxPooling2D,
     UnfoldViews,
@@ -67,22 +69,49 @@ def test_upsample_conv_passes_the_battery(upsampling):
 
 @keras_battery
 @pytest.mark.parametrize(
-    ("layer", "input_shape", "expected_output_shape"),
+    ("layer", "init_kwargs", "input_shape", "expected_output_shape"),
     [
-        (PaddedMaxPooling2D, (2, 5, 4, 3), (2, 3, 3, 3)),
-        (Unpool3D, (2, 3, 3, 3, 4), (2, 6, 6, 6, 4)),
-        (Occupancy, (2, 3, 3, 3, 2), (2, 3, 3, 3)),
+        (LeakyReLU, {"negative_slope": 0.1}, (2, 3, 3, 4), (2, 3, 3, 4)),
+        (PaddedMaxPooling2D, {}, (2, 5, 4, 3), (2, 3, 3, 3)),
+        (Unpool3D, {}, (2, 3, 3, 3, 4), (2, 6, 6, 6, 4)),
+        (Occupancy, {}, (2, 3, 3, 3, 2), (2, 3, 3, 3)),
     ],
 )
-def test_layers_without_weights_pass_the_battery(layer, input_shape, expected_output_shape):
+def test_layers_without_weights_pass_the_battery(
+    layer, init_kwargs, input_shape, expected_output_shape
+):
     run_layer_test(
         layer,
-        init_kwargs={},
+        init_kwargs=init_kwargs,
         input_shape=input_shape,
         expected_output_shape=expected_output_shape,
         expected_num_trainable_weights=0,
         run_training_check=False,
     )
+
+
+@keras_battery
+@pytest.mark.parametrize(
+    ("layer", "input_shape"), [(Conv2D, (2, 4, 4, 2)), (Conv3D, (2, 4, 4, 4, 2))]
+)
+def test_convolutions_pass_the_battery(layer, input_shape):
+    run_layer_test(
+        layer,
+        init_kwargs={"filters": 3, "kernel_size": 3, "padding": "same"},
+        input_shape=input_shape,
+        expected_output_shape=(*input_shape[:-1], 3),
+        expected_num_trainable_weights=2,
+    )
+
+
+def test_convolution_keeps_activation_and_absence_of_bias():
+    images = normal(2, 4, 4, 2)
+    plain = Conv2D(3, 3, use_bias=False)
+    expected = np.maximum(numpy_of(plain(images)), 0)
+    relu = Conv2D(3, 3, use_bias=False, activation="relu")
+    relu.build(images.shape)
+    relu.set_weights(plain.get_weights())
+    np.testing.assert_allclose(numpy_of(relu(images)), expected, atol=1e-6)
 
 
 # FoldViews and UnfoldViews
@@ -107,6 +136,27 @@ def test_views_fold_where_batch_and_views_are_unknown():
     for shape in ((2, 3, 4), (3, 1, 4), (1, 5, 4)):
         views = normal(*shape)
         np.testing.assert_array_equal(numpy_of(model(views)), views)
+
+
+# LeakyReLU
+
+
+def test_leaky_relu_and_its_gradient_are_those_of_keras():
+    values, target = normal(50, 3), normal(50, 3, seed=1)
+    assert np.all(values != 0)  # where backends differ
+    # The dense layer in front has the gradient with respect to the input; it lets all through.
+    learned = []
+    for activation in (LeakyReLU(0.1), keras.layers.LeakyReLU(0.1)):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), activation])
+        model.set_weights([np.eye(3), np.zeros(3)])
+        expected = np.where(values > 0, values, 0.1 * values)
+        np.testing.assert_allclose(model.predict(values, verbose=0), expected, rtol=1e-6)
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        model.train_on_batch(values, target)
+        learned.append(model.get_weights())
+    for fused, plain, start in zip(*learned, [np.eye(3), np.zeros(3)], strict=True):
+        assert np.abs(fused - start).max() > 1e-2
+        np.testing.assert_allclose(fused, plain, atol=1e-6)
 
 
 # PaddedMaxPooling2D

@@ -81,6 +81,10 @@ def test_the_imported_network_answers_what_the_notebook_answers(narrow, state, f
     assert np.ptp(expected) > 0.2
     np.testing.assert_allclose(predict(narrow, images), expected, atol=1e-4)
 
+    notebook_weights.assign(narrow, state, swap_yz=True)
+    assert np.abs(expected - expected.swapaxes(2, 3)).max() > 0.1
+    np.testing.assert_allclose(predict(narrow, images), expected.swapaxes(2, 3), atol=1e-4)
+
 
 def test_the_preset_has_the_notebooks_shapes():
     shapes = notebook_weights.expected_shapes(R2N2.from_preset("notebook"))
@@ -196,6 +200,9 @@ def test_files_that_are_refused(narrow, state, file):
         return str(error.value)
 
     assert "notebook.npz: No such file" in refusal()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("encoder.c1.bias.npy", npy((4,), data=bytes(16)))
+    assert "in which NumPy packs no arrays" in refusal()
     for content in (b"", b"text", b"PK\x03\x04" * 99, npy((3,), data=bytes(12))):
         file.write_bytes(content)
         assert "File is not a zip file" in refusal()
@@ -208,7 +215,7 @@ def test_files_that_are_refused(narrow, state, file):
     assert "Bad CRC-32" in refusal()
     file.unlink()
     file.mkdir()
-    assert "Is a directory" in refusal()
+    assert "which is no file" in refusal()
 
 
 @pytest.mark.parametrize(

@@ -269,5 +269,12 @@ def test_what_is_no_list_of_arrays(file):
 def test_files_that_cannot_be_opened(tmp_path):
     with pytest.raises(InputError, match=r"none\.npy: No such file"):
         theano_files.read(tmp_path / "none.npy")
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="which is no file"):
         theano_files.read(tmp_path)
+    os.mkfifo(tmp_path / "pipe.npy")  # reading it would wait for ever
+    with pytest.raises(InputError, match="which is no file"):
+        theano_files.read(tmp_path / "pipe.npy")
+    with open(tmp_path / "huge.npy", "wb") as file:
+        file.truncate(2**36)  # sparse
+    with pytest.raises(InputError, match="which has 68,719,476,736 bytes"):
+        theano_files.read(tmp_path / "huge.npy")
