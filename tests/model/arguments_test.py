@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from reference import RESIDUAL, images_of, predict
+from reference import RESIDUAL, SHALLOW, images_of, predict
 
 from r2n2_keras.model.r2n2 import R2N2
 

@@ -8,6 +8,7 @@ import pytest
 import reference
 from reference import (
     RESIDUAL,
+    SHALLOW,
     PaperNetwork,
     images_of,
     loud,
@@ -20,11 +21,6 @@ from scipy import ndimage
 from r2n2_keras.model import theano_weights
 from r2n2_keras.model.r2n2 import R2N2
 
-SHALLOW = {
-    **RESIDUAL,
-    "encoder_filters": (2, 3, 4, 5, 6, 7),
-    "decoder_filters": (6, 7, 4, 3, 2),
-}
 # Widths and a gain. Without shortcuts more is lost on the way, not least in the grid that unpooling
 # fills with zeros.
 NETWORKS = {

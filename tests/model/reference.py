@@ -20,6 +20,11 @@ RESIDUAL = {
     "hidden_channels": 5,
     "decoder_filters": (5, 5, 4, 3, 2),
 }
+SHALLOW = {
+    **RESIDUAL,
+    "encoder_filters": (2, 3, 4, 5, 6, 7),
+    "decoder_filters": (6, 7, 4, 3, 2),
+}
 
 
 # Helpers
