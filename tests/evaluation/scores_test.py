@@ -27,16 +27,14 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model():
     """As large in and out as the files, so that no picture is resized; narrow inside."""
-    network = R2N2(
+    network = R2N2.from_preset(
+        "tiny",
         image_size=137,
-        channels=3,
         encoder_filters=(2, 2, 4, 4, 4, 4),
         encoder_kernel_sizes=(3,) * 6,
-        encoder_shortcuts=None,
         features=8,
         hidden_channels=4,
         decoder_filters=(4, 4, 2, 1),
-        decoder_shortcuts=None,
     )
     # Louder than fresh weights, with which all cells come out alike whatever the pictures show.
     rng = np.random.default_rng(0)
