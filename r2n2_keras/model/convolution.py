@@ -30,7 +30,7 @@ class Conv2D(layers.Conv2D):
 
     def call(self, inputs):
         # Keras adds the bias as TensorFlow's BiasAdd, whose gradient TensorFlow fuses with the
-        # kernel's into an operation that takes half as long again on a CPU.
+        # kernel's into a slower operation on a CPU: half as long again for the first convolution.
         outputs = self.convolution_op(inputs, self.kernel)
         if self.use_bias:
             outputs = outputs + ops.reshape(self.bias, (1, 1, 1, -1))

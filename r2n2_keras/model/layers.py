@@ -55,9 +55,9 @@ class UnfoldViews(keras.layers.Layer):
 class LeakyReLU(keras.layers.Layer):
     """`keras.layers.LeakyReLU`, whose gradient needs its output only.
 
-    Output and input have the same sign, so what came in need not be kept for training. Besides the
-    memory, TensorFlow can then fuse a convolution, its bias and this into one operation; it tries
-    to in any case, and fails with a message where the gradient asks for what came in.
+    Output and input have the same sign, so what came in need not be kept for training. TensorFlow
+    fuses a convolution, its bias and the activation as if it were not; where the gradient does ask
+    for it, as Keras' own does, that fails and prints an error.
 
     Args:
         negative_slope: float above 0, the slope below zero.
