@@ -30,8 +30,8 @@ class Config:
     # Data.
     data_dir: str = _field(
         "",
-        "Folder that holds the renderings and the voxels. Empty: a set of procedural furniture is "
-        "made once and cached.",
+        "Folder or URL that holds the renderings and the voxels, or that `prepare` wrote. Empty: a "
+        "set of procedural furniture is made once and cached.",
         "Data",
     )
     renderings_dir: str = _field(
@@ -41,13 +41,71 @@ class Config:
     categories: tuple[str, ...] = _field(
         (), "Names or synset ids to keep (or to synthesise). Empty: all.", "Data"
     )
+    exclude: str = _field(
+        "",
+        "File of models to leave out, a line `synset_id/model_id` each, such as --fix_list of "
+        "validate.",
+        "Data",
+    )
+    split: Literal["train", "val", "test", "all", "r2n2", "pix2vox", "random", None] = _field(
+        None,
+        "train, val, test, all: which models evaluate scores (default: test). r2n2, pix2vox, "
+        "random: how models are dealt to training, validation and test, where no run and no "
+        "prepared data say so yet (default: r2n2, the original's).",
+        "Data",
+    )
+    split_file: str = _field("", "For --split=pix2vox: the ShapeNet.json of Pix2Vox.", "Data")
+    split_seed: int = _field(0, "For --split=random.", "Data")
     train_limit: int = _field(0, "Train on the first N training models only. 0: all.", "Data")
+    on_bad_sample: Literal["raise", "skip"] = _field(
+        "raise",
+        "What train and prepare do with a model that has an unusable file: stop and name it, or "
+        "leave the model out and count it.",
+        "Data",
+    )
     background: int = _field(
         240, "Grey level, 0 to 255, behind transparent pixels; networks on RGBA ignore it.", "Data"
     )
+    alpha: Literal["composite", "threshold"] = _field(
+        "composite",
+        "How the background comes behind pixels: blended by alpha, or only where alpha is 0, as in "
+        "the original.",
+        "Data",
+    )
     models_per_category: int = _field(100, "How many models to synthesise per category.", "Data")
-    views: int = _field(
-        24, "How many renderings synthesize makes per model; the cached default set has 24.", "Data"
+    views: tuple[int, ...] = _field(
+        (),
+        "synthesize: how many renderings to make per model (default: 24). prepare: which to keep, "
+        "such as 3,11,17 (default: all). validate: how many each model should have (default: as "
+        "most have).",
+        "Data",
+        saved=False,
+    )
+
+    # Preparation.
+    renderings: str = _field(
+        "",
+        "Archive (.tgz, .tar) or folder of the renderings to prepare. Empty: those of --data_dir.",
+        "Preparation",
+        saved=False,
+    )
+    voxels: str = _field(
+        "",
+        "Archive or folder of the voxels to prepare. Empty: those of --data_dir.",
+        "Preparation",
+        saved=False,
+    )
+    limit: int = _field(
+        0,
+        "Prepare N models only, of every category and split its share. 0: all.",
+        "Preparation",
+        saved=False,
+    )
+    fix_list: str = _field(
+        "",
+        "File that validate writes: the models to leave out, for --exclude.",
+        "Preparation",
+        saved=False,
     )
 
     # Model.
@@ -59,6 +117,12 @@ class Config:
     )
     view_ids: tuple[int, ...] = _field(
         (), "Always use these renderings, in this order, instead of drawing --num_views.", "Model"
+    )
+    view_sampling: Literal["without_replacement", "with_replacement", "first"] = _field(
+        "without_replacement",
+        "How the views of a training sample are drawn, always in random order: each once at most; "
+        "with repetitions, as in the paper; or the first ones in their own order.",
+        "Model",
     )
     threshold: float = _field(
         0.4, "A voxel is occupied where the predicted probability is above this.", "Model"
@@ -77,6 +141,29 @@ class Config:
     )
     learning_rate_drop_factor: float = _field(0.1, "See the two flags above.", "Training")
     seed: int = _field(0, "Seed of the weights, the order of samples and the views.", "Training")
+    random_crop: bool = _field(
+        False,
+        "Training crops pictures that are up to 10 pixels larger than the network's frame at "
+        "random places, instead of their centre.",
+        "Training",
+    )
+    random_flip: bool = _field(
+        False,
+        "Training mirrors every other picture, left to right, and not the voxels: the original's.",
+        "Training",
+    )
+    random_background: tuple[int, ...] = _field(
+        (),
+        "Training draws each picture's background colour from this range of levels, such as the "
+        "original's 225,255, instead of --background.",
+        "Training",
+    )
+    color_jitter: float = _field(
+        0.0,
+        "Training changes brightness, contrast and saturation of each picture by up to this part, "
+        "such as 0.2.",
+        "Training",
+    )
     strategy: Literal["auto", "one_device", "mirrored"] = _field(
         "auto", "tf.distribute strategy; auto mirrors where there are several devices.", "Training"
     )
@@ -94,7 +181,8 @@ class Config:
     checkpoint_every_steps: int = _field(1_000, "Steps between checkpoints.", "Training")
     overwrite: bool = _field(
         False,
-        "Remove the run that is in --workdir and start afresh; of import_weights: replace --out.",
+        "Remove the run that is in --workdir and start afresh; of import_weights and prepare: "
+        "replace --out.",
         "Training",
         saved=False,
     )
@@ -106,9 +194,6 @@ class Config:
     )
 
     # Evaluation.
-    split: Literal["train", "val", "test", "all"] = _field(
-        "test", "Which models to score.", "Evaluation"
-    )
     eval_views: tuple[int, ...] = _field(
         (1, 2, 3, 4, 5), "Numbers of views to score with.", "Evaluation"
     )
@@ -138,8 +223,8 @@ class Config:
     )
     out: str = _field(
         "",
-        "Folder that predict or synthesize writes, .keras file that import_weights writes. Empty: "
-        "<workdir>/prediction for predict.",
+        "Folder that predict, synthesize or prepare writes; .keras file that import_weights "
+        "writes. Empty: <workdir>/prediction for predict.",
         "Prediction",
         saved=False,
     )
@@ -174,11 +259,10 @@ class Config:
             "learning_rate",
             "learning_rate_drop_factor",
             "models_per_category",
-            "views",
         ):
             _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
         _check("steps", self.steps, self.steps < 2**31, "less than 2**31")
-        for name in ("train_limit", "learning_rate_drop_every"):
+        for name in ("train_limit", "learning_rate_drop_every", "limit", "split_seed"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or a number above 0")
         _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
         _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
@@ -191,7 +275,21 @@ class Config:
             in_range = all(0 < value < most for value in values)
             distinct = len(set(values)) == len(values) > 0
             _check(name, values, in_range and distinct, f"{expected}, at least one, none twice")
-        _check("view_ids", self.view_ids, min(self.view_ids, default=0) >= 0, "ids from 0 on")
+        for name in ("view_ids", "views"):
+            ids = getattr(self, name)
+            _check(name, ids, min(ids, default=0) >= 0, "numbers from 0 on")
+        _check("views", self.views, len(set(self.views)) == len(self.views), "each number once")
+        levels = self.random_background
+        rising = len(levels) == 2 and 0 <= levels[0] <= levels[1] <= 255
+        expected = "two levels from 0 to 255, the lower one first"
+        _check("random_background", levels, not levels or rising, expected)
+        _check("color_jitter", self.color_jitter, 0 <= self.color_jitter < 1, "0 to less than 1")
+        _check(
+            "split_file",
+            self.split_file,
+            self.split != "pix2vox" or self.split_file,
+            "given with --split=pix2vox",
+        )
         drops = self.learning_rate_drop_steps
         rising = list(drops) == sorted(set(drops)) and min(drops, default=1) > 0
         _check("learning_rate_drop_steps", drops, rising, "a rising list of steps above 0")
@@ -214,6 +312,16 @@ class Config:
         return fewest, most
 
     @property
+    def split_rule(self) -> str | None:
+        """How `--split` says that models are dealt; None where it does not."""
+        return None if self.split in (None, "train", "val", "test", "all") else self.split
+
+    @property
+    def split_part(self) -> str:
+        """Which models `--split` says to score."""
+        return "test" if self.split is None or self.split_rule else self.split
+
+    @property
     def data_location(self) -> str:
         """`--data_dir`, said in words where it is empty."""
         return self.data_dir or "the synthesised set"
@@ -222,7 +330,7 @@ class Config:
         """A flagfile that gives these settings back."""
         lines = ["# Settings of this run. Repeat it, or read it, with --flagfile."]
         for field in dataclasses.fields(self):
-            if field.metadata["saved"]:
+            if field.metadata["saved"] and getattr(self, field.name) is not None:
                 value = getattr(self, field.name)
                 text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 lines.append(f"--{field.name}={text}")

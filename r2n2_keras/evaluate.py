@@ -6,7 +6,9 @@
 
 Settings come from the run's flags.cfg; flags given here win. The split is the run's own, from
 split.json; --split=all scores every model of --data_dir, which may be other data. A --model_file
-without a run, an imported one say, is scored on the split that a run on --data_dir would have.
+without a run, an imported one say, is scored on the split that a run on --data_dir would have;
+--split=pix2vox or random says which. Scores from different splits must not be compared: the report
+names the one that was used.
 
 Writes <workdir>/evaluation.json, evaluation.md and examples.png (a sample of each category), and
 prints the tables.
@@ -20,7 +22,8 @@ from r2n2_keras import command
 def main(config):
     """Evaluates as `config` says."""
     from r2n2_keras import source
-    from r2n2_keras.data import pipeline, splits
+    from r2n2_keras.data import splits
+    from r2n2_keras.data.decode import Frame
     from r2n2_keras.errors import InputError
     from r2n2_keras.evaluation import report, scores
     from r2n2_keras.model.r2n2 import R2N2
@@ -33,18 +36,20 @@ def main(config):
             "of the results, received none. Give it."
         )
     model = R2N2.from_file(workdir.model_file(config))
-    frame = pipeline.Frame.of(model, config.background)
-    models = source.find_models(config)
+    frame = Frame.of(model, config.background, config.alpha)
+    data = source.find_data(config)
+    models = data.models
     split_file = os.path.join(config.workdir, workdir.SPLIT)
     if config.model_file and not os.path.exists(split_file):
-        parts = splits.split_models(models)
         os.makedirs(config.workdir, exist_ok=True)
     else:
-        parts = splits.load_split(split_file, models)
-    evaluated = models if config.split == "all" else parts[config.split]
+        data = splits.load_split(split_file, models)
+        source.check_rule(config, data, split_file)
+    part, parts = config.split_part, data.parts
+    evaluated = models if part == "all" else parts[part]
     if not evaluated:
         raise InputError(
-            f"Expected the run's {config.split} models in {config.data_location}, received none of "
+            f"Expected the run's {part} models in {config.data_location}, received none of "
             "them. Give the --data_dir that the run was trained on, or --split=all."
         )
 
@@ -76,7 +81,8 @@ def main(config):
         evaluated,
         model_name=model.name,
         step=best and best["step"],
-        split=config.split,
+        split=part,
+        split_rule=data.split,
         mean_shape_iou=mean_shape_iou,
     )
     report.print_report(evaluation)

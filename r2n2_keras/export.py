@@ -13,6 +13,7 @@ from r2n2_keras import command
 
 def main(config):
     """Exports as `config` says."""
+    from r2n2_keras.data.decode import Frame
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.serving import signatures
     from r2n2_keras.training import workdir
@@ -20,7 +21,8 @@ def main(config):
     model_file = workdir.model_file(config)
     export_dir = workdir.output_dir(config, "export_dir", "exports")
     model = R2N2.from_file(model_file)
-    version = signatures.export_version(model, export_dir, config.background)
+    frame = Frame.of(model, config.background, config.alpha)
+    version = signatures.export_version(model, export_dir, frame)
     print(f"Wrote {version} (signatures serving_default and images)")
 
 

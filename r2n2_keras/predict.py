@@ -15,7 +15,7 @@ import os
 
 from r2n2_keras import command
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif")
 _HELD_OUT_VIEWS = 3
 
 
@@ -23,6 +23,7 @@ def main(config):
     """Predicts as `config` says."""
     import numpy as np
 
+    from r2n2_keras.data.decode import Frame
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.outputs import files
     from r2n2_keras.serving.preprocess import read_views
@@ -32,26 +33,32 @@ def main(config):
     model_file = workdir.model_file(config)
     out = workdir.output_dir(config, "out", "prediction")
     model = R2N2.from_file(model_file)
-    paths, truth = _pictures(config)
-    images = read_views(paths, model.image_size, model.channels, config.background)
+    views, truth = _views(config)
+    images = read_views(views, Frame.of(model, config.background, config.alpha))
     occupancy = model.predict(images[None], verbose=0)[0]
     occupied = np.mean(occupancy > config.threshold)
-    views = "1 view" if len(paths) == 1 else f"{len(paths)} views"
-    print(f"{views}: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
+    number = "1 view" if len(views) == 1 else f"{len(views)} views"
+    print(f"{number}: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
     for path in files.write_prediction(
         out, images, occupancy, config.threshold, config.formats, truth
     ):
         print(f"Wrote {path}")
 
 
-def _pictures(config):
-    """Paths of the views, and the true voxels where they are known."""
-    from r2n2_keras.errors import InputError
+def _views(config):
+    """Names and bytes of the views, and the true voxels where they are known."""
+    from r2n2_keras.serving.preprocess import read_file
 
     if not config.images:
         return _held_out(config)
+    return [(path, read_file(path)) for path in _paths(config)], None
+
+
+def _paths(config):
+    from r2n2_keras.errors import InputError
+
     if len(config.images) > 1 or not os.path.isdir(config.images[0]):
-        return list(config.images), None
+        return config.images
     folder = config.images[0]
     names = sorted(n for n in os.listdir(folder) if n.lower().endswith(_PICTURES))
     if not names:
@@ -59,13 +66,14 @@ def _pictures(config):
             f"Expected pictures ({', '.join(_PICTURES)}) in {folder}, received none. Give another "
             "folder, or the files themselves."
         )
-    return [os.path.join(folder, name) for name in names], None
+    return [os.path.join(folder, name) for name in names]
 
 
 def _held_out(config):
     """Three views and the voxels of the first test model of the run."""
     from r2n2_keras import source
     from r2n2_keras.data import binvox, splits
+    from r2n2_keras.data.pipeline import require_views, view_name
     from r2n2_keras.errors import InputError
     from r2n2_keras.training import workdir
 
@@ -74,18 +82,18 @@ def _held_out(config):
             "Expected --images=FILE,FILE,... or a folder of pictures, received none. Give the "
             "views of one object."
         )
-    parts = splits.load_split(
-        os.path.join(config.workdir, workdir.SPLIT), source.find_models(config)
-    )
-    if not parts["test"]:
+    split_file = os.path.join(config.workdir, workdir.SPLIT)
+    held_out = splits.load_split(split_file, source.find_data(config).models).parts["test"]
+    if not held_out:
         raise InputError(
             f"Expected a held-out model in {config.data_location}, received none. Give --images."
         )
-    model = parts["test"][0]
-    views = [f"{view:02d}" for view in config.view_ids] or model.views[:_HELD_OUT_VIEWS]
-    paths = [model.view_path(view) for view in views]
-    print(f"No --images: using {len(paths)} renderings of {model.key}, which was held out.")
-    return paths, binvox.read(model.voxels).data
+    model = held_out[0]
+    require_views([model], 1, config.view_ids, flag="--view_ids")
+    names = [view_name(view) for view in config.view_ids] or model.views[:_HELD_OUT_VIEWS]
+    print(f"No --images: using {len(names)} renderings of {model.key}, which was held out.")
+    views = [(model.files.view_name(name), model.files.read_view(name)) for name in names]
+    return views, binvox.decode(model.files.read_voxels(), model.files.voxels_name).data
 
 
 if __name__ == "__main__":

@@ -1,19 +1,63 @@
-"""Where a command's data comes from: `--data_dir`, or the synthesised set."""
+"""Where a command's data come from: `--data_dir`, a tree or prepared, or the synthesised set."""
 
 import sys
 
 import keras
 
-from r2n2_keras.data.catalogue import Model, list_models
-from r2n2_keras.data.splits import SPLITS
+from r2n2_keras.data import shards, splits
+from r2n2_keras.data.catalogue import DataSet, list_models
+from r2n2_keras.errors import InputError
 
 
-def find_models(config) -> list[Model]:
-    """The models that the settings name; synthesises and caches the default set where they do not.
+def find_data(config) -> DataSet:
+    """The models that the settings name, dealt by the rule that they or the prepared data name.
+
+    Synthesises and caches the default set where there is no `--data_dir`.
 
     Raises:
         InputError: there are no such models.
     """
+    excluded = splits.read_exclusions(config.exclude)
+    if config.data_dir and shards.is_prepared(config.data_dir):
+        data = shards.read_prepared(config.data_dir, config.categories, excluded)
+        check_rule(config, data, config.data_dir)
+        return data
+    models, keys = _find_tree(config)
+    models = [model for model in models if model.id not in excluded]
+    if not models:
+        raise InputError(
+            f"Expected models in {config.data_location} besides those of --exclude, received "
+            "none. Exclude fewer."
+        )
+    return splits.split_models(models, keys, **rule_settings(config))
+
+
+def check_rule(config, data: DataSet, place: str) -> None:
+    """Raises an InputError where the settings name another split rule than the data have.
+
+    Args:
+        config: the settings.
+        data: models that were dealt before.
+        place: where that is written down.
+    """
+    given = config.split_rule and splits.describe(**rule_settings(config))
+    if given and given != data.split:
+        raise InputError(
+            f"Expected the split {data.split}, which {place} has, received {given}: models must "
+            "not change sides. Leave --split out, or start anew with the other split."
+        )
+
+
+def rule_settings(config) -> dict:
+    """The split rule that the settings name, as arguments of `splits.assign`."""
+    return {
+        "rule": config.split_rule or "r2n2",
+        "split_file": config.split_file,
+        "split_seed": config.split_seed,
+    }
+
+
+def _find_tree(config):
     if config.data_dir:
         return list_models(
             config.data_dir, config.renderings_dir, config.voxels_dir, config.categories
@@ -41,8 +85,8 @@ def synthesis_progress():
     return progress
 
 
-def describe(parts: dict[str, list[Model]]) -> str:
+def describe(data: DataSet) -> str:
     """One line on who trains, validates and tests."""
-    counts = ", ".join(f"{len(parts[split])} {split}" for split in SPLITS)
-    categories = {model.category for split in SPLITS for model in parts[split]}
-    return f"Models: {counts}; categories: {', '.join(sorted(categories))}."
+    counts = ", ".join(f"{len(data.parts[part])} {part}" for part in splits.SPLITS)
+    categories = {model.category for model in data.models}
+    return f"Models: {counts}, split {data.split}; categories: {', '.join(sorted(categories))}."

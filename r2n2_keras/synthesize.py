@@ -17,12 +17,17 @@ def main(config):
 
     if not config.out:
         raise InputError("Expected --out=DIR to write to, received none. Give one.")
+    if len(config.views) > 1:
+        raise InputError(
+            f"Expected --views to be one number, of renderings per model, received "
+            f"{','.join(map(str, config.views))}. Change it."
+        )
     categories = config.categories or tuple(dataset.CATEGORIES)
     dataset.synthesize(
         config.out,
         categories,
         config.models_per_category,
-        config.views,
+        *(config.views or (24,)),
         config.seed,
         progress=source.synthesis_progress(),
     )

@@ -4,8 +4,8 @@
     python -m r2n2_keras.train --model=notebook --data_dir=DIR --workdir=runs/mine
 
 DIR holds ShapeNetRendering/<synset>/<model>/rendering/NN.png and
-ShapeNetVox32/<synset>/<model>/model.binvox. Without --data_dir a set of procedural furniture is
-made once and cached.
+ShapeNetVox32/<synset>/<model>/model.binvox, or is a folder that `prepare` wrote; it may be a URL.
+Without --data_dir a set of procedural furniture is made once and cached.
 
 Writes to --workdir: flags.cfg, split.json, checkpoints/, metrics.csv, curves.png, tensorboard/ and
 model.keras, the best model by validation IoU. The same command on the same workdir goes on where it
@@ -35,20 +35,20 @@ def main(config):
     strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
-    models = source.find_models(config)
+    data = source.find_data(config)
     split = os.path.join(config.workdir, workdir.SPLIT)
     if config.workdir and os.path.isfile(split) and not config.overwrite:
-        parts = splits.load_split(split, models, complete=True)
-    else:
-        parts = splits.split_models(models)
-        if config.train_limit:
-            parts["train"] = parts["train"][: config.train_limit]
-    print(f"{source.describe(parts)} Replicas: {strategy.num_replicas_in_sync}.")
+        data = splits.load_split(split, data.models, complete=True)
+        source.check_rule(config, data, split)
+    elif config.train_limit:
+        data.parts["train"] = data.parts["train"][: config.train_limit]
+    parts = data.parts
+    print(f"{source.describe(data)} Replicas: {strategy.num_replicas_in_sync}.")
     loop.check_data(config, parts)
     if not config.dry_run:
         workdir.open_workdir(config)
         if not os.path.isfile(split):  # a run keeps its split, whatever joins the data
-            splits.save_split(split, parts)
+            splits.save_split(split, data)
     loop.train(config, strategy, parts)
     if not config.dry_run:
         if best := workdir.best_row(workdir.read_metrics(config.workdir)):

@@ -1,59 +1,141 @@
 """The tf.data pipeline: from the models of a split to batches of views and voxels.
 
 Everything that is drawn at random is a pure function of (seed, number of the sample), so a training
-stream can be entered at any step and gives what an uninterrupted run would have seen.
+stream can be entered at any step and on any number of workers, and gives what an uninterrupted run
+would have seen. A tree and the data prepared from it give the same batches.
 
 Letters: B batch, T views, H W pixels, C channels, N grid edge.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.data import binvox, decode
-from r2n2_keras.data.catalogue import Model
-from r2n2_keras.errors import InputError, reason
+from r2n2_keras.data import decode
+from r2n2_keras.data.augment import PLAIN, Augmentation
+from r2n2_keras.data.catalogue import Model, TreeFiles, TreeTable
+from r2n2_keras.data.decode import Frame
+from r2n2_keras.data.shards import ShardTable
+from r2n2_keras.errors import InputError
+
+# Small keys shuffle badly: the one that `tf.random.experimental.index_shuffle` puts before its two.
+_SHUFFLE_KEY = np.int64(498247692)
+_MAX_UNROLLED = 8  # views that the graph decodes one by one instead of in a loop
+# Streams of random numbers that must not meet are told apart by what is added to the seed.
+_MODELS, _NUM_VIEWS, _VIEWS, _AUGMENTATION = (number << 32 for number in range(4))
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
-    """What a network takes and gives.
+class Sampling:
+    """What a training sample is drawn from.
 
     Attributes:
-        image_size: edge of a view in pixels.
-        channels: 3 for composited RGB, 4 for raw RGBA.
-        grid_edge: cells along each axis of the output.
-        background: grey level 0 to 255 behind transparent pixels.
+        batch_size: samples per step, over all workers.
+        view_range: fewest and most views; one number is drawn for all samples of a step.
+        view_ids: these renderings, in this order, instead of drawn ones.
+        view_sampling: "without_replacement", "with_replacement", or "first": the first ones in
+            order.
+        seed: of all that is drawn.
+        augmentation: what varies besides.
     """
 
-    image_size: int
-    channels: int
-    grid_edge: int
-    background: int
+    batch_size: int
+    view_range: tuple[int, int]
+    view_ids: tuple[int, ...] = ()
+    view_sampling: str = "without_replacement"
+    seed: int = 0
+    augmentation: Augmentation = PLAIN
 
-    @classmethod
-    def of(cls, model, background):
-        """The frame of an `R2N2`."""
-        return cls(model.image_size, model.channels, model.output_shape[-1], background)
+    @property
+    def most_views(self) -> int:
+        """How many different renderings a model must have."""
+        return 1 if self.view_sampling == "with_replacement" else self.view_range[1]
+
+    def indices(self, step, count):
+        """Which of `count` models are in batch number `step`: int64 `(B,)`.
+
+        Every epoch goes through all models in an order of its own.
+        """
+        numbers = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
+        epochs = numbers // count
+        seed = tf.fill(tf.shape(epochs), self._seed(_MODELS))
+        seeds = tf.stack([tf.fill(tf.shape(epochs), _SHUFFLE_KEY), seed, epochs], axis=1)
+        # `tf.random.experimental.index_shuffle` takes one seed for all.
+        return tf.raw_ops.RandomIndexShuffle(
+            index=numbers % count,
+            seed=seeds,
+            max_index=tf.fill(tf.shape(epochs), tf.cast(count - 1, tf.int64)),
+            rounds=4,
+        )
+
+    def num_views(self, step):
+        """How many views the samples of a batch have: an int where it is always the same."""
+        fewest, most = self.view_range
+        if fewest == most:
+            return most
+        seed = self._seeds(_NUM_VIEWS, step)
+        return tf.random.stateless_uniform((), seed, fewest, most + 1, tf.int32)
+
+    def places(self, step, num_views, available):
+        """Which of its model's renderings every sample of a batch shows: int32 `(B, T)`.
+
+        Args:
+            step: number of the batch.
+            num_views: T.
+            available: how many renderings each sample's model has, int32 `(B,)`.
+        """
+        first = tf.range(num_views)[None, :]
+        if self.view_sampling == "first":
+            return tf.tile(first, [self.batch_size, 1])
+        seed = self._seeds(_VIEWS, step)
+        if self.view_sampling == "with_replacement":
+            shape = [self.batch_size, num_views]
+            draws = tf.random.stateless_uniform(shape, seed)
+            return tf.cast(draws * tf.cast(available[:, None], tf.float32), tf.int32)
+        most = tf.reduce_max(available)
+        ranks = tf.random.stateless_uniform([self.batch_size, most], seed)
+        # Where a model has fewer renderings than others, the rest of its row comes last.
+        ranks += tf.cast(tf.range(most)[None, :] >= available[:, None], tf.float32)
+        return tf.argsort(ranks)[:, :num_views]
+
+    def draws(self, step, num_views):
+        """What the augmentation draws for all views of a batch, `(B, T, ...)`, or None."""
+        seed = self._seeds(_AUGMENTATION, step)
+        return self.augmentation.draw(seed, [self.batch_size, num_views])
+
+    def _seed(self, stream):
+        return tf.constant(self.seed + stream, tf.int64)
+
+    def _seeds(self, stream, step):
+        return tf.stack([self._seed(stream), step])
 
 
 def training_batches(
     models: Sequence[Model],
     frame: Frame,
+    sampling: Sampling,
     *,
-    batch_size: int,
-    view_range: tuple[int, int],
-    view_ids: Sequence[int] = (),
-    seed: int = 0,
     first_step: int = 0,
     steps: int,
+    worker: int = 0,
+    workers: int = 1,
+    replaced: Mapping[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Batches number `first_step` to `steps - 1` of a shuffled, endless stream.
 
-    Every model comes once per epoch, in an order of that epoch's own. A batch has one number of
-    views, drawn from `view_range`; each sample's views are drawn without replacement, in random
-    order, unless `view_ids` names them.
+    Every model comes once per epoch, in an order of that epoch's own.
+
+    Args:
+        models: the training models.
+        frame: what the network takes.
+        sampling: how samples are drawn.
+        first_step: number of the first batch.
+        steps: number after the last batch.
+        worker: which worker this is. Each gets an equal part of every batch, in order.
+        workers: how many there are.
+        replaced: numbers of models that cannot be used, each with the one that stands in.
 
     Returns:
         A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`.
@@ -63,37 +145,50 @@ def training_batches(
     """
     if not models:
         raise InputError("Expected at least one training model, received none. Give more data.")
-    require_views(models, view_range[1], view_ids, flag="--num_views")
-    fixed = [_view_name(view) for view in view_ids]
-    table = _Table(models)
-    fewest, most = view_range
+    require_views(models, sampling.most_views, sampling.view_ids, flag="--num_views")
+    table = _table(models)
+    share = slice(
+        worker * sampling.batch_size // workers, (worker + 1) * sampling.batch_size // workers
+    )
+    replacement = np.arange(len(models))
+    for index, other in (replaced or {}).items():
+        replacement[index] = other
 
-    def sample(k):
-        count = len(models)
-        epoch = k // count
-        index = tf.random.experimental.index_shuffle(
-            k % count,
-            seed=tf.stack([tf.cast(seed, tf.int64), epoch]),
-            max_index=tf.cast(count - 1, tf.int64),
-        )
-        if fixed:
-            views = tf.constant(fixed)
+    def plan(step):
+        """What the samples of a batch are: everything that is drawn is drawn here, at once."""
+        indices = sampling.indices(step, len(models))
+        if replaced:
+            indices = tf.gather(tf.constant(replacement), indices)
+        num_views = sampling.num_views(step)
+        if sampling.view_ids:
+            views = [[view_name(view) for view in sampling.view_ids]]
+            views = tf.tile(tf.constant(views), [sampling.batch_size, 1])
         else:
-            step = k // batch_size
-            num_views = tf.random.stateless_uniform(
-                (), tf.stack([tf.cast(seed, tf.int64), step]), fewest, most + 1, tf.int32
-            )
-            available = table.views(index)
-            # Another seed than the step's: + 1 keeps the two streams apart.
-            ranks = tf.random.stateless_uniform(
-                tf.shape(available), tf.stack([tf.cast(seed + 1, tf.int64), k])
-            )
-            views = tf.gather(available, tf.argsort(ranks)[:num_views])
-        return table.load(index, views, frame)
+            views, available = table.views(indices)
+            places = sampling.places(step, num_views, available)
+            views = tf.gather(views, places, batch_dims=1)
+            known = num_views if isinstance(num_views, int) else None
+            views = tf.ensure_shape(views, (sampling.batch_size, known))
+        parts = [indices, views]
+        draws = sampling.draws(step, num_views)
+        if draws is not None:
+            parts.append(draws)
+        return tuple(part[share] for part in parts)
 
-    dataset = tf.data.Dataset.range(first_step * batch_size, steps * batch_size)
+    def sample(index, views, draws=None):
+        contents, voxels = table.read(index, views)
+        images = _decode(contents, views.shape[0], frame, sampling.augmentation, draws)
+        return images, decode.binvox(voxels, frame.grid_edge)
+
+    dataset = tf.data.Dataset.range(first_step, steps).map(plan).unbatch()
     dataset = dataset.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-    return _finish(dataset.batch(batch_size, drop_remainder=True))
+    return _finish(dataset.batch(share.stop - share.start, drop_remainder=True))
+
+
+def batch_indices(count: int, sampling: Sampling, step: int) -> list[int]:
+    """Numbers of the models in a batch of `training_batches`, in order."""
+    indices = sampling.indices(tf.constant(step, tf.int64), tf.constant(count, tf.int64))
+    return indices.numpy().tolist()
 
 
 def evaluation_batches(
@@ -111,12 +206,14 @@ def evaluation_batches(
         batch may be smaller.
     """
     require_views(models, num_views, view_ids, flag="--eval_views or --num_views")
-    fixed = [_view_name(view) for view in view_ids]
-    table = _Table(models)
+    fixed = [view_name(view) for view in view_ids]
+    table = _table(models)
 
     def sample(index):
-        views = tf.constant(fixed) if fixed else table.views(index)[:num_views]
-        return table.load(index, views, frame)
+        views = tf.constant(fixed) if fixed else table.views(index[None])[0][0, :num_views]
+        contents, voxels = table.read(index, views)
+        images = _decode(contents, len(fixed) or num_views, frame)
+        return images, decode.binvox(voxels, frame.grid_edge)
 
     dataset = tf.data.Dataset.range(len(models))
     dataset = dataset.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
@@ -125,69 +222,47 @@ def evaluation_batches(
 
 def voxel_batches(models: Sequence[Model], frame: Frame, batch_size: int) -> tf.data.Dataset:
     """The voxels alone of every model, in order: float32 `(B, N, N, N)`."""
-    table = _Table(models)
+    table = _table(models)
     dataset = tf.data.Dataset.range(len(models))
     dataset = dataset.map(
-        lambda index: table.load_voxels(index, frame), num_parallel_calls=tf.data.AUTOTUNE
+        lambda index: decode.binvox(table.read_voxels(index), frame.grid_edge),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
     return _finish(dataset.batch(batch_size))
 
 
-def explained(batches: Iterable, models: Sequence[Model], frame: Frame) -> Iterator:
-    """Iterates over batches; where making one fails, names the file that is to blame.
+def _decode(contents, count, frame, augmentation=PLAIN, draws=None):
+    """Decodes the views of a sample.
 
     Args:
-        batches: a dataset of this module.
-        models: the models that it reads.
-        frame: the frame that it makes.
+        contents: PNG files, string `(T,)`.
+        count: T where it is known beforehand, else None.
+        frame: what the network takes.
+        augmentation: what is random.
+        draws: what it drew, a row for each view, or None.
 
-    Raises:
-        InputError: a file cannot be decoded.
+    Returns:
+        float32 `(T, H, W, C)`.
     """
-    iterator = iter(batches)
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.OpError:
-            for model in models:
-                _check_files(model, frame)
-            raise  # every file is sound: the fault is elsewhere
-        yield batch
+    if count and count <= _MAX_UNROLLED:
+        # A loop in the graph costs a seventh of the time to decode a picture.
+        return decode.renderings(contents, count, frame, augmentation.looks(draws))
+    elements = (contents,) if draws is None else (contents, draws)
+
+    def one(element):
+        looks = augmentation.looks(None if draws is None else element[1][None])
+        return decode.renderings(element[0][None], 1, frame, looks)[0]
+
+    return tf.map_fn(
+        one,
+        elements,
+        parallel_iterations=1,  # samples are decoded in parallel
+        fn_output_signature=tf.TensorSpec(frame.shape, tf.float32),
+    )
 
 
-def _check_files(model, frame):
-    for view in model.views:
-        path = model.view_path(view)
-        try:
-            tf.io.decode_png(tf.io.read_file(path), channels=4)
-        except tf.errors.OpError as error:
-            raise InputError(
-                f"Expected a PNG, received {path}, which cannot be decoded "
-                f"({reason(error)}). Get the file again or remove the model."
-            ) from None
-    try:
-        content = tf.io.read_file(model.voxels).numpy()
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"Expected a binvox file, received {model.voxels}, which cannot be read "
-            f"({reason(error)}). Get the file again or remove the model."
-        ) from None
-    voxels = binvox.decode(content, name=model.voxels)
-    if voxels.dims != (frame.grid_edge,) * 3:
-        raise InputError(
-            f"{model.voxels}: expected {frame.grid_edge} cells along each axis, as the network "
-            f"predicts, received {'x'.join(map(str, voxels.dims))}. Voxelise it again."
-        )
-    if not voxels.data.any():
-        raise InputError(
-            f"{model.voxels}: expected an object, received a grid without an occupied voxel. "
-            "Remove the model."
-        )
-
-
-def _view_name(view):
+def view_name(view: int) -> str:
+    """Name of a rendering by its number."""
     return f"{view:02d}"
 
 
@@ -200,7 +275,7 @@ def require_views(models: Sequence[Model], count: int, view_ids: Sequence[int], 
         view_ids: the views that each must have.
         flag: what to lower, in words.
     """
-    fixed = [_view_name(view) for view in view_ids]
+    fixed = [view_name(view) for view in view_ids]
     for model in models:
         missing = [view for view in fixed if view not in model.views]
         if missing:
@@ -215,34 +290,8 @@ def require_views(models: Sequence[Model], count: int, view_ids: Sequence[int], 
             )
 
 
-class _Table:
-    """The models as tensors, so that the graph finds a model's files by its index."""
-
-    def __init__(self, models):
-        self._renderings = tf.constant([model.renderings for model in models])
-        self._voxels = tf.constant([model.voxels for model in models])
-        self._views = tf.constant([" ".join(model.views) for model in models])
-
-    def views(self, index):
-        """Names of the renderings of a model: string `(V,)`."""
-        return tf.strings.split(self._views[index])
-
-    def load(self, index, views, frame):
-        """Images `(T, H, W, C)` and voxels `(N, N, N)` of a model."""
-        paths = tf.strings.join([self._renderings[index], "/", views, ".png"])
-
-        def image(path):
-            return decode.rendering(
-                tf.io.read_file(path), frame.image_size, frame.channels, frame.background
-            )
-
-        shape = (frame.image_size, frame.image_size, frame.channels)
-        images = tf.map_fn(image, paths, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-        return images, self.load_voxels(index, frame)
-
-    def load_voxels(self, index, frame):
-        """Voxels `(N, N, N)` of a model."""
-        return decode.binvox(tf.io.read_file(self._voxels[index]), frame.grid_edge)
+def _table(models):
+    return (TreeTable if isinstance(models[0].files, TreeFiles) else ShardTable)(models)
 
 
 def _finish(dataset):

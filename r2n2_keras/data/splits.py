@@ -1,45 +1,183 @@
 """Who is train, val and test: by model, the same on every machine, saved with the run.
 
-The rule is the original's (`lib/data_io.py`): ids are sorted within a category, the first 80 % are
-for training, the last 20 % for testing. The original has no validation models; here they are the
-last tenth of the category's training part, at least one, so that no choice is made on test models.
+Three rules deal the models, and scores on the test models of one say nothing about another's:
+
+* "r2n2", the original's (`lib/data_io.py`): ids are sorted within a category, the first 80 % are
+  for training, the last 20 % for testing. The original has no validation models; here they are
+  the last tenth of the category's training part, at least one, so that no choice is made on test
+  models.
+* "pix2vox": as the file `ShapeNet.json` of Pix2Vox names them, which later papers use. Four fifths
+  of its test models are training models of the original's split.
+* "random": as "r2n2", with the ids of each category shuffled instead of sorted.
+
+A model's part depends on all ids of its category, also on those that are left out or lack a
+partner, so that leaving one out moves no other.
 """
 
+import heapq
 import json
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
 
 from r2n2_keras.atomic import replacing
-from r2n2_keras.data.catalogue import Model
+from r2n2_keras.data.catalogue import DataSet, Model
 from r2n2_keras.errors import InputError
 
 SPLITS = ("train", "val", "test")
 
+Key = tuple[str, str]  # synset id, model id
 
-def split_models(models: Sequence[Model]) -> dict[str, list[Model]]:
-    """Deals the models of each category into train (72 %), val (8 %) and test (20 %)."""
-    parts = {split: [] for split in SPLITS}
-    ordered = sorted(models, key=lambda model: (model.synset_id, model.model_id))
-    for _, group in groupby(ordered, key=lambda model: model.synset_id):
-        group = list(group)
-        test = int(len(group) * 0.8)
+
+def assign(
+    keys: Iterable[Key], rule: str = "r2n2", split_file: str = "", split_seed: int = 0
+) -> dict[Key, str]:
+    """Deals models to the parts of a split.
+
+    Args:
+        keys: all models that there are.
+        rule: "r2n2", "pix2vox" or "random".
+        split_file: for "pix2vox", its `ShapeNet.json`.
+        split_seed: for "random".
+
+    Returns:
+        The part of every model; without those that "pix2vox" does not name.
+
+    Raises:
+        InputError: the split file cannot be used.
+    """
+    keys = sorted(set(keys))
+    if rule == "pix2vox":
+        named = _read_pix2vox(split_file)
+        return {key: named[key] for key in keys if key in named}
+    by_category: dict[str, list[str]] = {}
+    for synset_id, model_id in keys:
+        by_category.setdefault(synset_id, []).append(model_id)
+    parts = {}
+    for synset_id, ids in by_category.items():
+        if rule == "random":
+            # Each category has a stream of its own: others may come and go.
+            entropy = [split_seed, *synset_id.encode()]
+            ids = [ids[i] for i in np.random.default_rng(entropy).permutation(len(ids))]
+        test = int(len(ids) * 0.8)
         train = test - max(1, test // 10) if test > 1 else test
-        parts["train"] += group[:train]
-        parts["val"] += group[train:test]
-        parts["test"] += group[test:]
+        for number, model_id in enumerate(ids):
+            part = "train" if number < train else "val" if number < test else "test"
+            parts[synset_id, model_id] = part
     return parts
 
 
-def save_split(path: str, parts: dict[str, list[Model]]) -> None:
-    """Writes the names of the models of each split."""
-    names = {split: [model.key for model in parts[split]] for split in SPLITS}
+def describe(rule: str, split_file: str = "", split_seed: int = 0) -> str:
+    """A rule in words that name all it depends on."""
+    if rule == "pix2vox":
+        return f"pix2vox ({split_file.rpartition('/')[2]})"
+    return f"random (seed {split_seed})" if rule == "random" else rule
+
+
+def _read_pix2vox(path: str) -> dict[Key, str]:
+    try:
+        with open(path) as file:
+            categories = json.load(file)
+        names = [
+            ((category["taxonomy_id"], model_id), part)
+            for category in categories
+            for part in SPLITS
+            for model_id in category[part]
+        ]
+        parts = dict(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"Expected --split_file to be the ShapeNet.json of Pix2Vox, received {path}, which "
+            f"cannot be read ({type(error).__name__}: {error}). Give another file."
+        ) from None
+    for key, part in names:
+        if parts[key] != part:
+            raise InputError(
+                f"Expected every model in one part of {path}, received {'/'.join(key)} in {part} "
+                f"and {parts[key]}. Mend the file."
+            )
+    return parts
+
+
+def limited(parts: dict[Key, str], limit: int) -> dict[Key, str]:
+    """The first models of every category and part, `limit` in all, each its share.
+
+    Every category and part gets one before any gets two (Adams' method); then the largest ones
+    get more.
+    """
+    if not limit or limit >= len(parts):
+        return parts
+    groups: dict[Key, list[Key]] = {}
+    for key in sorted(parts):
+        groups.setdefault((key[0], parts[key]), []).append(key)
+    # A heap's smallest is the one that has least of its share; parts come in the order of SPLITS.
+    order = {group: (SPLITS.index(group[1]), group[0]) for group in groups}
+    heap = [(-float("inf"), order[group], group, 0) for group in groups]
+    heapq.heapify(heap)
+    kept = []
+    for _ in range(limit):
+        _, place, group, count = heapq.heappop(heap)
+        kept.append(groups[group][count])
+        size = len(groups[group])
+        if count + 1 < size:
+            heapq.heappush(heap, (-size / (count + 1), place, group, count + 1))
+    return {key: parts[key] for key in sorted(kept)}
+
+
+def read_exclusions(path: str) -> set[Key]:
+    """The models that a file of lines `synset_id/model_id` names; `#` begins a comment.
+
+    Raises:
+        InputError: the file cannot be read or a line is no model.
+    """
+    if not path:
+        return set()
+    try:
+        with open(path) as file:
+            lines = [line.partition("#")[0].strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "Expected --exclude to be a file of lines `synset_id/model_id`, received "
+            f"{path}, which cannot be read ({getattr(error, 'strerror', None) or error}). "
+            "Give another file."
+        ) from None
+    keys = [tuple(line.split("/")) for line in lines if line]
+    for key in keys:
+        if len(key) != 2 or not all(key):
+            raise InputError(
+                f"Expected lines `synset_id/model_id` in {path}, received {'/'.join(key)[:100]!r}. "
+                "Mend it."
+            )
+    return set(keys)
+
+
+def split_models(
+    models: Sequence[Model], all_keys: Iterable[Key], rule: str = "r2n2", **settings
+) -> DataSet:
+    """Deals the models of a tree; see `assign` for the rules and their settings.
+
+    Args:
+        models: the models to deal.
+        all_keys: all that there are, those left out included.
+        rule: name of the rule.
+        **settings: of the rule.
+    """
+    parts = assign(all_keys, rule, **settings)
+    dealt = {split: [] for split in SPLITS}
+    for model in sorted(models, key=lambda model: model.id):
+        if model.id in parts:
+            dealt[parts[model.id]].append(model)
+    return DataSet(dealt, describe(rule, **settings))
+
+
+def save_split(path: str, data: DataSet) -> None:
+    """Writes the names of the models of each part, and the rule that dealt them."""
+    names = {part: [model.key for model in data.parts[part]] for part in SPLITS}
     with replacing(path) as partial, open(partial, "w") as file:
-        json.dump(names, file, indent=1)
+        json.dump({"split": data.split, **names}, file, indent=1)
 
 
-def load_split(
-    path: str, models: Sequence[Model], complete: bool = False
-) -> dict[str, list[Model]]:
+def load_split(path: str, models: Collection[Model], complete: bool = False) -> DataSet:
     """The models that a saved split names, as far as they are among `models`.
 
     Args:
@@ -52,9 +190,10 @@ def load_split(
     """
     try:
         with open(path) as file:
-            names = json.load(file)
-        keys = {split: set(names[split]) for split in SPLITS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            saved = json.load(file)
+        keys = {part: set(saved[part]) for part in SPLITS}
+        split = saved.get("split", "r2n2")  # what runs of 0.1.0 do not say
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected the split of a run, received {path}, which cannot be read "
             f"({type(error).__name__}: {error}). Give the --workdir of a run that `train` made."
@@ -66,4 +205,5 @@ def load_split(
             f"them, such as {missing[0]}. Give the data that the run was started on, or "
             "--overwrite."
         )
-    return {split: [model for model in models if model.key in keys[split]] for split in SPLITS}
+    parts = {part: [model for model in models if model.key in keys[part]] for part in SPLITS}
+    return DataSet(parts, split)

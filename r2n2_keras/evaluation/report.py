@@ -12,7 +12,7 @@ AVERAGES = {
 }
 
 
-def build(scores, models, *, model_name, step, split, mean_shape_iou) -> dict:
+def build(scores, models, *, model_name, step, split, split_rule, mean_shape_iou) -> dict:
     """The report as plain data, laid out as `evaluation.json`.
 
     Args:
@@ -20,7 +20,8 @@ def build(scores, models, *, model_name, step, split, mean_shape_iou) -> dict:
         models: the models that were scored, S of them, in the scores' order.
         model_name: preset of the network.
         step: training step of its weights; None where it is not known.
-        split: name of the split.
+        split: which models were scored: "train", "val", "test" or "all".
+        split_rule: how models were dealt, in words.
         mean_shape_iou: score of the best constant answer; None where it is not known.
     """
     synset_ids = np.array([model.synset_id for model in models])
@@ -57,6 +58,7 @@ def build(scores, models, *, model_name, step, split, mean_shape_iou) -> dict:
         "model": model_name,
         "step": step,
         "split": split,
+        "split_rule": split_rule,
         "samples": len(models),
         "rows": rows,
         "summary": summary,
@@ -104,7 +106,8 @@ def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
 def title(report: dict) -> str:
     """What was scored, in a line."""
     step = "" if report["step"] is None else f" at step {report['step']}"
-    return f"{report['model']}{step}, split {report['split']}, samples: {report['samples']}"
+    scored = f"{report['split']} models of the split {report['split_rule']}"
+    return f"{report['model']}{step}, {report['samples']} {scored}"
 
 
 def to_markdown(report: dict) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from r2n2_keras.data import pipeline
+from r2n2_keras.data import faults, pipeline
 from r2n2_keras.evaluation.metrics import voxel_iou
 from r2n2_keras.training.steps import make_eval_step, sample_losses
 
@@ -51,7 +51,7 @@ def score(model, models, frame, *, eval_views, thresholds, batch_size, view_ids=
     batches = pipeline.evaluation_batches(
         models, frame, batch_size=batch_size, num_views=max(eval_views), view_ids=view_ids
     )
-    for images, voxels in pipeline.explained(batches, models, frame):
+    for images, voxels in faults.explained(batches, models, frame, batch_size):
         for views in eval_views:
             _, _, occupancy = predict(images[:, :views], voxels)
             columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds))
@@ -71,7 +71,7 @@ def examples(model, models, frame, *, num_views, threshold, view_ids=()):
     )
     rows = []
     for sample, (images, voxels) in zip(
-        chosen, pipeline.explained(batches, chosen, frame), strict=True
+        chosen, faults.explained(batches, chosen, frame, 1), strict=True
     ):
         occupancy = model.predict(images, verbose=0)
         iou = float(voxel_iou(voxels, occupancy, threshold)[0])
@@ -131,7 +131,7 @@ def mean_shape_iou(train, val, evaluated, frame, *, batch_size) -> float:
 
     def grids(models):
         batches = pipeline.voxel_batches(models, frame, batch_size)
-        return (batch.numpy() for batch in pipeline.explained(batches, models, frame))
+        return (batch.numpy() for batch in faults.explained(batches, models, frame, batch_size))
 
     mean_grid = sum(batch.sum(axis=0, dtype=np.float64) for batch in grids(train)) / len(train)
 

@@ -3,53 +3,68 @@
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.data import decode
+from r2n2_keras.data import decode, photos, remote
 from r2n2_keras.errors import InputError, reason
 
 
-def read_views(paths, image_size, channels, background) -> np.ndarray:
-    """Reads pictures of one object.
+def read_views(pictures, frame) -> np.ndarray:
+    """Decodes pictures of one object.
+
+    Args:
+        pictures: pairs of a name, for messages, and the bytes of the file.
+        frame: what the network takes.
 
     Returns:
-        float32 `(T, image_size, image_size, channels)` in [0, 1].
+        float32 `(T, H, W, C)` of the frame, in [0, 1].
 
     Raises:
-        InputError: a file is missing or is not a picture that TensorFlow knows.
+        InputError: a file is not a picture, or only TensorFlow I/O, which is not there, knows it.
     """
-    return np.stack([_read_view(path, image_size, channels, background) for path in paths])
+    return np.stack([_view(name, content, frame) for name, content in pictures])
 
 
-def _read_view(path, image_size, channels, background):
+def _view(name, content, frame):
     try:
-        content = tf.io.read_file(path)
-        return decode.picture(content, image_size, channels, background).numpy()
-    except tf.errors.NotFoundError:
-        raise InputError(
-            f"Expected a picture, received {path}, which does not exist. Check the path."
-        ) from None
+        if photos.is_odd(content):
+            return decode.view(photos.to_rgba(content, name), frame).numpy()
+        return decode.picture(content, frame).numpy()
     except tf.errors.OpError as error:
         raise InputError(
-            f"Expected a PNG, JPEG, BMP or GIF picture, received {path}, which cannot be decoded "
-            f"({reason(error)[:200]}). Give another file."
+            "Expected a picture in PNG, JPEG, BMP, GIF, WebP, TIFF or AVIF format, received "
+            f"{name}, which cannot be decoded ({reason(error)[:200]}). Give another file."
         ) from None
 
 
-def decode_views(image_bytes, image_size, channels, background):
+def read_file(path: str) -> bytes:
+    """The bytes of a picture.
+
+    Raises:
+        InputError: there is no such file, or it takes TensorFlow I/O to read it.
+    """
+    remote.require(path)
+    try:
+        return tf.io.read_file(path).numpy()
+    except tf.errors.OpError as error:
+        absent = isinstance(error, tf.errors.NotFoundError)
+        found = "does not exist" if absent else f"cannot be read ({reason(error)})"
+        raise InputError(
+            f"Expected a picture, received {path}, which {found}. Check the path."
+        ) from None
+
+
+def decode_views(image_bytes, frame):
     """The same for encoded pictures in a graph.
 
     Args:
         image_bytes: string `(B, T)`.
-        image_size: edge of the network's frame in pixels.
-        channels: 3 or 4.
-        background: grey level 0 to 255.
+        frame: what the network takes.
 
     Returns:
-        float32 `(B, T, image_size, image_size, channels)`.
+        float32 `(B, T, H, W, C)` of the frame.
     """
-    shape = (image_size, image_size, channels)
     images = tf.map_fn(
-        lambda content: decode.picture(content, image_size, channels, background),
+        lambda content: decode.picture(content, frame),
         tf.reshape(image_bytes, [-1]),
-        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+        fn_output_signature=tf.TensorSpec(frame.shape, tf.float32),
     )
-    return tf.reshape(images, tf.concat([tf.shape(image_bytes), shape], axis=0))
+    return tf.reshape(images, tf.concat([tf.shape(image_bytes), frame.shape], axis=0))

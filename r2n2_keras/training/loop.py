@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from r2n2_keras.atomic import replacing
-from r2n2_keras.data import pipeline
+from r2n2_keras.data import faults, pipeline
+from r2n2_keras.data.augment import Augmentation
+from r2n2_keras.data.decode import Frame
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.outputs import pictures
@@ -38,9 +40,26 @@ def check_data(config, parts):
                 f"Expected at least one {split} model, received none. Give data with at least "
                 "three models of a category."
             )
-        pipeline.require_views(
-            parts[split], config.view_range[1], config.view_ids, flag="--num_views"
-        )
+    sampling = sampling_of(config)
+    for split, most in (("train", sampling.most_views), ("val", config.view_range[1])):
+        pipeline.require_views(parts[split], most, config.view_ids, flag="--num_views")
+
+
+def sampling_of(config) -> pipeline.Sampling:
+    """How the settings say that training samples are drawn."""
+    return pipeline.Sampling(
+        batch_size=config.batch_size,
+        view_range=config.view_range,
+        view_ids=config.view_ids,
+        view_sampling=config.view_sampling,
+        seed=config.seed,
+        augmentation=Augmentation(
+            config.random_crop,
+            config.random_flip,
+            config.random_background,
+            config.color_jitter,
+        ),
+    )
 
 
 def train(config, strategy, parts):
@@ -64,7 +83,7 @@ def train(config, strategy, parts):
         )
         optimizer = steps_lib.make_optimizer(rate, config.precision)
         optimizer.build(model.trainable_variables)
-    frame = pipeline.Frame.of(model, config.background)
+    frame = Frame.of(model, config.background, config.alpha)
     train_step = steps_lib.make_train_step(
         strategy, model, optimizer, config.batch_size, config.threshold
     )
@@ -78,24 +97,19 @@ def train(config, strategy, parts):
         return
     if first:
         print(f"Going on at step {first} of {last}.")
-    batches = strategy.experimental_distribute_dataset(
-        pipeline.training_batches(
-            parts["train"],
-            frame,
-            batch_size=config.batch_size,
-            view_range=config.view_range,
-            view_ids=config.view_ids,
-            seed=config.seed,
-            first_step=first,
-            steps=last,
-        )
+    skip = config.on_bad_sample == "skip"
+    stream = faults.TrainingStream(
+        parts["train"],
+        frame,
+        sampling_of(config),
+        skip=skip,
+        distribute=strategy.experimental_distribute_dataset,
     )
     progress = keras.utils.Progbar(
         last - first, verbose=int(sys.stdout.isatty()), stateful_metrics=("loss", "iou")
     )
     since_evaluation = []  # (loss, IoU) of each step
-    stream = pipeline.explained(batches, parts["train"], frame)
-    for step, (images, voxels) in enumerate(stream, start=first + 1):
+    for step, (images, voxels) in enumerate(stream.batches(first, last), start=first + 1):
         loss, iou = (float(value) for value in train_step(images, voxels))
         if not np.isfinite(loss):
             raise InputError(
@@ -115,8 +129,16 @@ def train(config, strategy, parts):
             run.save_checkpoint()
         elif step % config.checkpoint_every_steps == 0:
             run.save_checkpoint()
+    _tell_left_out([*stream.left_out.values(), *run.left_out])
     if config.dry_run:
         print(f"Dry run: {last} steps done, nothing written.")
+
+
+def _tell_left_out(reasons):
+    """Says which models training went on without."""
+    if reasons:
+        models = "model" if len(reasons) == 1 else "models"
+        print(f"Left out {len(reasons)} {models} with unusable files:", *reasons, sep="\n  ")
 
 
 class _Run:
@@ -127,6 +149,7 @@ class _Run:
         self.model = model
         self.optimizer = optimizer
         self.rows = []
+        self.left_out = []  # what is wrong with validation models
         self.eval_step = steps_lib.make_eval_step(model, config.threshold)
         # Not the optimizer's count of updates: under mixed_float16 it leaves some out.
         self.steps_done = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -220,6 +243,16 @@ class _Run:
 
     def _validate(self, models, frame):
         """Mean loss and IoU over the validation models, and a few (views, truth, prediction)."""
+        while True:
+            try:
+                return self._validate_all(models, frame)
+            except faults.BadSample as error:
+                if self.config.on_bad_sample == "raise" or len(models) == 1:
+                    raise
+                self.left_out.append(str(error))
+                models.remove(error.model)
+
+    def _validate_all(self, models, frame):
         batches = pipeline.evaluation_batches(
             models,
             frame,
@@ -228,7 +261,7 @@ class _Run:
             view_ids=self.config.view_ids,
         )
         losses, ious, examples = [], [], []
-        for images, voxels in pipeline.explained(batches, models, frame):
+        for images, voxels in faults.explained(batches, models, frame, self.config.batch_size):
             loss, iou, occupancy = (x.numpy() for x in self.eval_step(images, voxels))
             losses.append(loss)
             ious.append(iou)

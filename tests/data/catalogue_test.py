@@ -1,14 +1,20 @@
 """Who is found in a data folder, and who is not."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from r2n2_keras.data.catalogue import Model, list_models
+from r2n2_keras.data.catalogue import Model, TreeFiles
+from r2n2_keras.data.catalogue import list_models as list_models_and_keys
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
 
 CHAIR, TABLE, OTHER = "03001627", "04379243", "00000042"
+
+
+def list_models(*args, **kwargs):
+    return list_models_and_keys(*args, **kwargs)[0]
 
 
 def _write(root, synset_id, model_id, views=("00", "01"), voxels=True):
@@ -37,15 +43,13 @@ def root(tmp_path):
 def test_models_are_sorted_and_hold_their_paths(root):
     models = list_models(str(root))
     assert _keys(models) == [f"{OTHER}/x", f"{CHAIR}/a", f"{CHAIR}/z", f"{TABLE}/b"]
-    assert models[1] == Model(
-        CHAIR,
-        "a",
+    files = TreeFiles(
         str(root / "ShapeNetRendering" / CHAIR / "a" / "rendering"),
-        ("00", "01"),
         str(root / "ShapeNetVox32" / CHAIR / "a" / "model.binvox"),
     )
+    assert models[1] == Model(CHAIR, "a", ("00", "01"), files)
     assert [model.category for model in models] == [OTHER, "chair", "chair", "table"]
-    assert models[1].view_path("01") == f"{models[1].renderings}/01.png"
+    assert files.view_name("01") == f"{files.renderings}/01.png"
 
 
 def test_the_synthesised_set_is_found_whole(tree):
@@ -84,7 +88,11 @@ def test_models_that_lack_a_half_are_left_out(root):
     _write(root, CHAIR, "no_binvox")
     (root / "ShapeNetVox32" / CHAIR / "no_binvox" / "model.binvox").unlink()
     _write(root, "02691156", "only_rendered", voxels=False)
-    assert list_models(str(root)) == expected
+    models, keys = list_models_and_keys(str(root))
+    assert models == expected
+    # The split counts what has voxels, as the original's does.
+    lacking = {(CHAIR, "no_views"), (CHAIR, "no_renderings")}
+    assert set(keys) == {model.id for model in models} | lacking
 
 
 def test_more_than_a_hundred_views_and_gaps(root):
@@ -144,6 +152,12 @@ def test_no_pair_is_told(root):
     shutil.rmtree(root / "ShapeNetVox32")
     (root / "ShapeNetVox32").mkdir()
     assert _one_line(str(root)).startswith("Expected models with NN.png renderings in ")
+
+
+def test_files_are_read_and_named(tree):
+    for model in list_models(str(tree))[::6]:
+        assert model.files.read_view("03") == Path(model.files.view_name("03")).read_bytes()
+        assert model.files.read_voxels() == Path(model.files.voxels_name).read_bytes()
 
 
 def test_category_names():

@@ -18,6 +18,15 @@ from r2n2_keras.shapes.camera import Camera
 PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
+def _frame(image_size, channels=3, background=255, **settings):
+    return decode.Frame(image_size, channels, 32, background, **settings)
+
+
+def _rendering(content, frame):
+    """A rendering as training decodes it."""
+    return decode.renderings(tf.convert_to_tensor(content)[None], 1, frame)[0]
+
+
 def _encoded(pixels, kind="PNG", **options):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
@@ -45,12 +54,12 @@ def _in_dataset(function, *contents):
 # Pictures.
 
 
-@pytest.mark.parametrize("decoder", [decode.rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
 @pytest.mark.parametrize("background", [0, 128, 255])
 def test_three_channels_composite_on_the_background(decoder, background):
     rgba = _pixels(16, 16, 4)
     rgba[:4, :, 3], rgba[4:8, :, 3] = 0, 255
-    image = decoder(_encoded(rgba), 16, 3, background)
+    image = decoder(_encoded(rgba), _frame(16, 3, background))
     assert image.dtype == tf.float32 and image.shape == (16, 16, 3)
     np.testing.assert_allclose(image, _composited(rgba, background), atol=1e-6)
 
@@ -62,27 +71,28 @@ def test_colours_under_transparent_pixels_never_show(size):
     clean[:, 8:] = 0
     dirty[:, 8:, 3] = 0
     assert (clean != dirty).any()
-    for decoder in (decode.rendering, decode.picture):
+    for decoder in (_rendering, decode.picture):
         np.testing.assert_array_equal(
-            decoder(_encoded(clean), size, 3, 255), decoder(_encoded(dirty), size, 3, 255)
+            decoder(_encoded(clean), _frame(size, 3, 255)),
+            decoder(_encoded(dirty), _frame(size, 3, 255)),
         )
 
 
-@pytest.mark.parametrize("decoder", [decode.rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
 def test_four_channels_keep_raw_rgba(decoder):
     rgba = _pixels(16, 16, 4)
     rgba[:8, :, 3] = 0
-    image = decoder(_encoded(rgba), 16, 4, 255)
+    image = decoder(_encoded(rgba), _frame(16, 4, 255))
     np.testing.assert_array_equal(image, rgba.astype(np.float32) / np.float32(255))
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("decoder", [decode.rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
 def test_eager_and_in_a_dataset_are_the_same(decoder, channels):
     contents = [_encoded(_pixels(*shape, 4)) for shape in ((20, 20), (13, 31), (64, 50))]
 
     def decoded(content):
-        return decoder(content, 20, channels, 200)
+        return decoder(content, _frame(20, channels, 200))
 
     for content, image in zip(contents, _in_dataset(decoded, *contents), strict=True):
         assert image.shape == (20, 20, channels)
@@ -100,16 +110,16 @@ def test_grey_rgb_and_their_alpha():
         (_encoded(rgb), np.concatenate([rgb, opaque], axis=-1)),
         (_encoded(np.dstack([rgb, alpha])), np.dstack([rgb, alpha])),
     ):
-        image = decode.picture(content, 12, 3, 77)
+        image = decode.picture(content, _frame(12, 3, 77))
         np.testing.assert_allclose(image, _composited(rgba, 77), atol=1e-6)
         np.testing.assert_array_equal(
-            decode.picture(content, 12, 4, 77), rgba.astype(np.float32) / np.float32(255)
+            decode.picture(content, _frame(12, 4, 77)), rgba.astype(np.float32) / np.float32(255)
         )
 
 
 def test_sixteen_bits_and_palettes():
     deep = np.random.default_rng(0).integers(0, 2**16, (12, 12), dtype=np.uint16)
-    image = decode.picture(_encoded(deep), 12, 3, 255)
+    image = decode.picture(_encoded(deep), _frame(12, 3, 255))
     np.testing.assert_allclose(image, np.stack([deep / 65535] * 3, axis=-1), atol=1 / 255)
 
     palette = Image.fromarray(_pixels(12, 12, 3)).quantize(16)
@@ -117,50 +127,50 @@ def test_sixteen_bits_and_palettes():
     palette.save(file, "PNG", transparency=0)
     rgba = np.asarray(Image.open(file).convert("RGBA"))
     assert 0 < (rgba[..., 3] == 0).sum() < 144
-    image = decode.picture(file.getvalue(), 12, 3, 255)
+    image = decode.picture(file.getvalue(), _frame(12, 3, 255))
     np.testing.assert_allclose(image, _composited(rgba, 255), atol=1e-6)
 
 
 def test_jpeg_bmp_and_gif():
     smooth = np.stack(np.meshgrid(np.arange(0, 240, 10), np.arange(0, 240, 10)), axis=-1)
     rgb = np.dstack([smooth, smooth[..., :1]]).astype(np.uint8)
-    image = decode.picture(_encoded(rgb, "BMP"), 24, 3, 255)
+    image = decode.picture(_encoded(rgb, "BMP"), _frame(24, 3, 255))
     np.testing.assert_allclose(image, rgb / 255, atol=1e-6)
     content = _encoded(rgb, "JPEG", quality=95, subsampling=0)
-    np.testing.assert_allclose(decode.picture(content, 24, 3, 255), rgb / 255, atol=0.03)
+    np.testing.assert_allclose(decode.picture(content, _frame(24, 3, 255)), rgb / 255, atol=0.03)
     grey = _encoded(rgb[..., 0], "JPEG", quality=95)
-    image = decode.picture(grey, 24, 3, 255)
+    image = decode.picture(grey, _frame(24, 3, 255))
     np.testing.assert_allclose(image, rgb[..., [0, 0, 0]] / 255, atol=0.03)
 
     frames = [Image.fromarray(np.full((24, 24, 3), level, np.uint8)) for level in (50, 200)]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    image = decode.picture(file.getvalue(), 24, 3, 255)
+    image = decode.picture(file.getvalue(), _frame(24, 3, 255))
     np.testing.assert_allclose(image, np.full((24, 24, 3), 50 / 255), atol=0.01)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-@pytest.mark.parametrize("decoder", [decode.rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
 def test_what_is_no_picture_is_an_error(decoder, content):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decoder(content, 16, 3, 255)
+        decoder(content, _frame(16, 3, 255))
     with pytest.raises(tf.errors.InvalidArgumentError):
-        _in_dataset(lambda content: decoder(content, 16, 3, 255), content)
+        _in_dataset(lambda content: decoder(content, _frame(16, 3, 255)), content)
 
 
-@pytest.mark.parametrize("decoder", [decode.rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
 def test_a_truncated_png_is_an_error(decoder):
     content = _encoded(_pixels(137, 137, 4))
     for size in (len(content) // 3, len(content) * 9 // 10, len(content) - 1):
         with pytest.raises(tf.errors.InvalidArgumentError):
-            decoder(content[:size], 127, 3, 255)
+            decoder(content[:size], _frame(127, 3, 255))
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 8), (8, 20), (20, 7)])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channels):
     rgba = _pixels(height, width, 4)
-    image = decode.frame(rgba, 20, channels, 99).numpy()
+    image = decode.view(rgba, _frame(20, channels, 99)).numpy()
     beside = 99 / 255 if channels == 3 else 0.0
     expected = np.full((20, 20, channels), beside)
     top, left = (20 - height) // 2, (20 - width) // 2
@@ -172,14 +182,12 @@ def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channel
 def test_frames_of_the_right_size_are_untouched_and_others_keep_their_mean():
     rgba = _pixels(40, 40, 4)
     rgba[..., 3] = 255
-    np.testing.assert_array_equal(
-        decode.frame(rgba, 40, 3, 0), rgba[..., :3].astype(np.float32) / np.float32(255)
-    )
-    smaller = decode.frame(rgba, 10, 3, 0).numpy()
+    np.testing.assert_allclose(decode.view(rgba, _frame(40, 3, 0)), rgba[..., :3] / 255, rtol=1e-6)
+    smaller = decode.view(rgba, _frame(10, 3, 0)).numpy()
     assert smaller.mean() == pytest.approx(rgba[..., :3].mean() / 255, abs=0.01)
     # Antialiased: averages of noise vary less than the noise.
     assert smaller.std() < 0.5 * (rgba[..., :3] / 255).std()
-    larger = decode.frame(np.full((10, 10, 4), 255, np.uint8), 33, 3, 0)
+    larger = decode.view(np.full((10, 10, 4), 255, np.uint8), _frame(33, 3, 0))
     np.testing.assert_allclose(larger, np.ones((33, 33, 3)), atol=1e-6)
 
 
@@ -190,7 +198,9 @@ def test_real_photos_without_alpha(real_data):
         with Image.open(path) as picture:
             expected = np.asarray(picture.convert("RGB")) / 255
         height, width, _ = expected.shape
-        image = decode.picture(tf.io.read_file(str(path)), max(height, width), 3, 255).numpy()
+        image = decode.picture(
+            tf.io.read_file(str(path)), _frame(max(height, width), 3, 255)
+        ).numpy()
         top, left = (max(height, width) - height) // 2, (max(height, width) - width) // 2
         inner = image[top : top + height, left : left + width]
         np.testing.assert_allclose(inner, expected, atol=1e-6)
@@ -307,10 +317,12 @@ def test_every_cut_of_a_file_is_an_error():
     assert not list(stream.ignore_errors())
 
 
-@pytest.mark.parametrize("name", ["rendering", "picture", "binvox"])
-def test_no_python_runs_in_the_graph(name):
-    arguments = (4,) if name == "binvox" else (16, 3, 255)
-    function = tf.function(lambda content: getattr(decode, name)(content, *arguments))
+@pytest.mark.parametrize(
+    ("decoder", "argument"),
+    [(_rendering, _frame(16)), (decode.picture, _frame(16)), (decode.binvox, 4)],
+)
+def test_no_python_runs_in_the_graph(decoder, argument):
+    function = tf.function(lambda content: decoder(content, argument))
     graph = function.get_concrete_function(tf.TensorSpec((), tf.string)).graph.as_graph_def()
     kinds = {node.op for node in graph.node}
     kinds |= {node.op for inner in graph.library.function for node in inner.node_def}
@@ -345,7 +357,7 @@ def _silhouette_ious(root, views):
             azimuth, elevation, _, distance, _ = map(float, lines[view].split())
             camera = Camera(azimuth, elevation, distance)
             content = tf.io.read_file(str(folder / f"{view:02d}.png"))
-            alpha = decode.rendering(content, 137, 4, 255).numpy()[..., 3] > 0
+            alpha = decode.png(content).numpy()[..., 3] > 0
             right.append(_silhouette_iou(points, scale, camera, alpha))
             swapped.append(_silhouette_iou(points[:, [0, 2, 1]], scale, camera, alpha))
     return np.array(right), np.array(swapped)

@@ -1,50 +1,41 @@
-"""The pipeline: what a batch holds, what is drawn when, and files that cannot be used.
+"""The pipeline: what a batch holds and what is drawn when.
 
-Most tests run on files that say who they are: rendering v of model m has the colour (m, v, 0), and
-of model m's voxels only number m is occupied.
+Most tests run on files that say who they are (`named`): rendering v of model m has the colour
+(m, v, 0), and of model m's voxels only number m is occupied.
 """
 
+import dataclasses
 import itertools
-import re
 import shutil
 from types import SimpleNamespace
 
+import named
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from named import COUNT, FRAME, VIEWS
 
 from r2n2_keras.data import binvox, decode, pipeline
-from r2n2_keras.data.binvox import Voxels
+from r2n2_keras.data.augment import Augmentation
 from r2n2_keras.data.catalogue import list_models
+from r2n2_keras.data.decode import Frame
+from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.errors import InputError
 
-COUNT, VIEWS = 7, 5
-FRAME = pipeline.Frame(image_size=8, channels=3, grid_edge=4, background=255)
 PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("named")
-    for index in range(COUNT):
-        name = f"03001627/m{index}"
-        renderings = root / "ShapeNetRendering" / name / "rendering"
-        renderings.mkdir(parents=True)
-        for view in range(VIEWS):
-            pixels = np.full((8, 8, 4), (index, view, 0, 255), np.uint8)
-            Image.fromarray(pixels).save(renderings / f"{view:02d}.png")
-        grid = np.zeros(64, bool)
-        grid[index] = True
-        folder = root / "ShapeNetVox32" / name
-        folder.mkdir(parents=True)
-        binvox.write(folder / "model.binvox", Voxels(grid.reshape(4, 4, 4)))
+    named.write_tree(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def models(root):
-    return list_models(str(root))
+    return list_models(str(root))[0]
 
 
 @pytest.fixture
@@ -53,9 +44,10 @@ def damaged(root, tmp_path):
     return shutil.copytree(root, tmp_path / "damaged")
 
 
-def _train(models, **changed):
-    settings = {"batch_size": 4, "view_range": (1, VIEWS), "seed": 0, "steps": 6}
-    return pipeline.training_batches(models, FRAME, **{**settings, **changed})
+def _train(models, *, steps=6, first_step=0, worker=0, workers=1, frame=FRAME, **changed):
+    sampling = dataclasses.replace(SAMPLING, **changed)
+    places = {"first_step": first_step, "steps": steps, "worker": worker, "workers": workers}
+    return pipeline.training_batches(models, frame, sampling, **places)
 
 
 def _evaluate(models, **changed):
@@ -64,20 +56,7 @@ def _evaluate(models, **changed):
     )
 
 
-def _who(batches):
-    """Batches as lists of samples (model, views), told from the images; voxels must agree."""
-    seen = []
-    for images, voxels in batches:
-        codes = np.rint(images.numpy()[:, :, 0, 0] * 255).astype(int)  # (B, T, C)
-        occupied = voxels.numpy().reshape(len(codes), -1)
-        assert (occupied.sum(axis=1) == 1).all()
-        assert (codes[..., 0] == occupied.argmax(axis=1)[:, None]).all()
-        seen.append([(int(code[0, 0]), tuple(code[:, 1].tolist())) for code in codes])
-    return seen
-
-
-def _samples(batches):
-    return list(itertools.chain.from_iterable(_who(batches)))
+_who, _samples = named.who, named.samples
 
 
 # What a batch is.
@@ -87,8 +66,10 @@ def test_element_specs(models):
     images, voxels = _train(models).element_spec
     assert images == tf.TensorSpec((4, None, 8, 8, 3), tf.float32)
     assert voxels == tf.TensorSpec((4, 4, 4, 4), tf.float32)
+    images, _ = _train(models, view_range=(3, 3)).element_spec
+    assert images == tf.TensorSpec((4, 3, 8, 8, 3), tf.float32)
     images, voxels = _evaluate(models).element_spec
-    assert images == tf.TensorSpec((None, None, 8, 8, 3), tf.float32)
+    assert images == tf.TensorSpec((None, 2, 8, 8, 3), tf.float32)
     assert voxels == tf.TensorSpec((None, 4, 4, 4), tf.float32)
     (voxels,) = [pipeline.voxel_batches(models, FRAME, 3).element_spec]
     assert voxels == tf.TensorSpec((None, 4, 4, 4), tf.float32)
@@ -96,22 +77,23 @@ def test_element_specs(models):
 
 @pytest.mark.parametrize(("channels", "image_size"), [(3, 127), (4, 137), (3, 32)])
 def test_batches_hold_the_decoded_files(tree, channels, image_size):
-    models = list_models(str(tree))[::7]
-    frame = pipeline.Frame(image_size, channels, 32, 200)
+    models = list_models(str(tree))[0][::7]
+    frame = Frame(image_size, channels, 32, 200)
     ((images, voxels),) = pipeline.evaluation_batches(models, frame, batch_size=8, num_views=2)
     assert images.shape == (3, 2, image_size, image_size, channels)
     for model, views, grid in zip(models, images, voxels, strict=True):
-        np.testing.assert_array_equal(grid, binvox.read(model.voxels).data)
+        np.testing.assert_array_equal(grid, binvox.read(model.files.voxels).data)
         for name, image in zip(model.views, views, strict=False):
-            content = tf.io.read_file(model.view_path(name))
-            expected = decode.rendering(content, image_size, channels, 200)
-            np.testing.assert_array_equal(image, expected)
+            content = tf.io.read_file(model.files.view_name(name))
+            expected = decode.view(decode.png(content), frame)
+            np.testing.assert_allclose(image, expected, atol=1e-6)
         assert 0 <= views.numpy().min() and views.numpy().max() <= 1
 
 
 def test_the_frame_of_a_network():
     network = SimpleNamespace(image_size=127, channels=3, output_shape=(None, 32, 32, 32))
-    assert pipeline.Frame.of(network, 128) == pipeline.Frame(127, 3, 32, 128)
+    assert Frame.of(network, 128) == Frame(127, 3, 32, 128)
+    assert Frame.of(network, 128, "threshold") == Frame(127, 3, 32, 128, "threshold")
 
 
 def test_workers_are_not_given_shards_of_their_own(models):
@@ -226,7 +208,7 @@ def test_named_views_are_used_in_their_order(models, view_ids):
 def test_models_may_have_different_numbers_of_views(damaged):
     for view in (1, 3, 4):
         (damaged / f"ShapeNetRendering/03001627/m2/rendering/{view:02d}.png").unlink()
-    models = list_models(str(damaged))
+    models = list_models(str(damaged))[0]
     samples = _samples(_train(models, view_range=(2, 2), steps=20))
     assert {tuple(sorted(views)) for model, views in samples if model == 2} == {(0, 2)}
     assert _samples(_evaluate(models))[2] == (2, (0, 2))
@@ -248,6 +230,93 @@ def test_voxels_alone(models):
     assert [len(batch) for batch in batches] == [5, 2]
     grids = np.concatenate(batches).reshape(COUNT, -1)
     np.testing.assert_array_equal(grids, np.eye(COUNT, 64))
+
+
+# Workers, and how views are drawn.
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("first_step", [0, 5])
+def test_workers_share_out_every_batch(models, stream, workers, first_step):
+    shares = [
+        _train(models, steps=9, first_step=first_step, worker=worker, workers=workers)
+        for worker in range(workers)
+    ]
+    for (images, voxels), *parts in zip(stream[first_step:9], *shares, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
+        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), voxels)
+
+
+def test_the_models_of_a_batch_are_known_beforehand(models, stream):
+    for step, batch in enumerate(_who(stream)):
+        assert pipeline.batch_indices(COUNT, SAMPLING, step) == [model for model, _ in batch]
+
+
+def test_views_with_replacement_repeat(models):
+    seen = _samples(
+        _train(models, view_sampling="with_replacement", view_range=(VIEWS, VIEWS), steps=40)
+    )
+    views = [views for _, views in seen]
+    assert {view for one in views for view in one} == set(range(VIEWS))
+    distinct = np.array([len(set(one)) for one in views])
+    # 5 of 5 with replacement: all differ in 5! / 5**5 = 4 % of the samples, 3.36 do on average.
+    assert (distinct < VIEWS).mean() > 0.85 and abs(distinct.mean() - 3.36) < 0.25
+
+
+def test_with_replacement_more_views_than_there_are_can_be_asked_for(models):
+    seen = _samples(_train(models, view_sampling="with_replacement", view_range=(9, 9), steps=2))
+    assert {len(views) for _, views in seen} == {9}
+
+
+def test_the_first_views_in_their_order(models):
+    seen = _samples(_train(models, view_sampling="first", view_range=(1, 4), steps=20))
+    assert {views for _, views in seen} == {tuple(range(n)) for n in (1, 2, 3, 4)}
+
+
+def test_only_the_views_that_are_used_are_decoded(damaged):
+    for model in range(COUNT):
+        (damaged / f"ShapeNetRendering/03001627/m{model}/rendering/04.png").write_bytes(b"broken")
+    models = list_models(str(damaged))[0]
+    seen = _samples(_train(models, view_ids=(3, 0), view_range=(2, 2)))
+    assert {views for _, views in seen} == {(3, 0)}
+
+
+@pytest.mark.parametrize("view_range", [(1, 1), (5, 5), (9, 9), (1, 3)])
+def test_a_loop_in_the_graph_and_views_one_by_one_are_the_same(models, view_range, monkeypatch):
+    changed = {"view_sampling": "with_replacement", "view_range": view_range, "steps": 3}
+    batches = list(_train(models, **changed))
+    monkeypatch.setattr(pipeline, "_MAX_UNROLLED", 0)
+    for (images, _), (others, _) in zip(batches, _train(models, **changed), strict=True):
+        np.testing.assert_array_equal(images, others)
+
+
+# Augmentation, on real pictures; `augment_test` has what each part does.
+
+
+def test_every_picture_of_a_batch_looks_different(tree):
+    models = list_models(str(tree))[0]
+    frame = Frame(127, 3, 32, 240)
+    all_of_it = Augmentation(True, True, (0, 255), 0.3)
+    # The same view three times: without augmentation the same picture.
+    changed = {"view_ids": (2, 2, 2), "view_range": (3, 3), "steps": 2, "frame": frame}
+    for images, _ in _train(models, augmentation=all_of_it, **changed):
+        corners = images.numpy()[:, :, 0, 0].reshape(-1, 3)
+        assert len(np.unique(corners, axis=0)) == len(corners)
+    for images, _ in _train(models, **changed):
+        np.testing.assert_array_equal(images[:, 0], images[:, 1])
+        np.testing.assert_allclose(images[:, :, 0, 0], 240 / 255, rtol=1e-6)
+
+
+def test_augmented_streams_can_be_entered_and_shared_out_too(tree):
+    models = list_models(str(tree))[0]
+    changed = {"augmentation": Augmentation(True, True, (225, 255), 0.2), "steps": 4}
+    frame = Frame(127, 3, 32, 240)
+    whole = list(_train(models, frame=frame, **changed))
+    parts = [
+        _train(models, frame=frame, first_step=2, worker=w, workers=2, **changed) for w in (0, 1)
+    ]
+    for (images, _), (first, _), (second, _) in zip(whole[2:], *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([first, second]), images)
 
 
 # What cannot be used.
@@ -276,95 +345,8 @@ def test_too_few_views_are_told(models):
 
 def test_missing_named_views_are_told(damaged):
     (damaged / "ShapeNetRendering/03001627/m4/rendering/03.png").unlink()
-    models = list_models(str(damaged))
+    models = list_models(str(damaged))[0]
     for function in (_train, _evaluate):
         message = _one_line(lambda function=function: function(models, view_ids=(0, 3)))
         assert "renderings 00, 03 of every model, received 03001627/m4 without 03." in message
         assert "--view_ids" in message
-
-
-def test_explained_changes_nothing_where_all_is_well(models, stream):
-    assert list(pipeline.explained(stream, models, FRAME)) == stream
-
-
-BINVOX = "ShapeNetVox32/03001627/m5/model.binvox"
-PNG = "ShapeNetRendering/03001627/m5/rendering/01.png"
-
-
-def _cut(path):
-    path.write_bytes(path.read_bytes()[:-3])
-
-
-def _empty(path):
-    binvox.write(path, Voxels(np.zeros((4, 4, 4), bool)))
-
-
-def _larger(path):
-    binvox.write(path, Voxels(np.ones((5, 5, 5), bool)))
-
-
-DAMAGES = {
-    "a truncated PNG": (PNG, _cut, "Expected a PNG, received PATH, which cannot be decoded"),
-    "no PNG at all": (PNG, lambda path: path.write_text("no picture"), "Expected a PNG"),
-    "an empty PNG": (PNG, lambda path: path.write_bytes(b""), "Expected a PNG"),
-    "a PNG that went away": (PNG, lambda path: path.unlink(), "Expected a PNG"),
-    "a truncated binvox": (BINVOX, _cut, "PATH: expected run lengths that fill 4x4x4 cells"),
-    "no binvox at all": (BINVOX, lambda path: path.write_text("?"), "PATH: expected a binvox file"),
-    "a binvox that went away": (
-        BINVOX,
-        lambda path: path.unlink(),
-        "Expected a binvox file, received PATH, which cannot be read",
-    ),
-    "another grid": (BINVOX, _larger, "PATH: expected 4 cells along each axis.*received 5x5x5"),
-    "an empty grid": (BINVOX, _empty, "PATH: expected an object, received a grid without"),
-}
-
-
-def _break(root, damage):
-    """Damages a model of the tree; returns the damaged file and what should be said of it."""
-    name, break_file, words = DAMAGES[damage]
-    break_file(root / name)
-    return str(root / name), words
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_the_file_to_blame_is_named(damaged, damage):
-    models = list_models(str(damaged))
-    path, words = _break(damaged, damage)
-    batches = pipeline.explained(_evaluate(models), models, FRAME)
-    message = _one_line(lambda: list(batches))
-    assert re.match(words.replace("PATH", re.escape(path)), message) and path in message
-    assert "{{" not in message and "[Op:" not in message
-
-
-@pytest.mark.parametrize("damage", ["a truncated PNG", "an empty grid"])
-def test_it_is_named_in_training_too(damaged, damage):
-    models = list_models(str(damaged))
-    path, _ = _break(damaged, damage)
-    batches = pipeline.explained(_train(models, view_range=(5, 5)), models, FRAME)
-    assert path in _one_line(lambda: list(batches))
-
-
-def test_it_is_named_where_voxels_are_read_alone(damaged):
-    models = list_models(str(damaged))
-    path, _ = _break(damaged, "a truncated binvox")
-    batches = pipeline.explained(pipeline.voxel_batches(models, FRAME, 2), models, FRAME)
-    assert path in _one_line(lambda: list(batches))
-
-
-def test_batches_before_a_broken_file_are_given(damaged):
-    models = list_models(str(damaged))
-    path, _ = _break(damaged, "a truncated binvox")
-    batches = pipeline.explained(_evaluate(models), models, FRAME)
-    assert _who([next(batches)])[0] == [(model, (0, 1)) for model in range(3)]
-    assert path in _one_line(lambda: next(batches))
-
-
-def test_other_faults_are_not_blamed_on_files(models):
-    def fail(images, voxels):
-        with tf.control_dependencies([tf.debugging.Assert(False, ["elsewhere"])]):
-            return tf.identity(images), voxels
-
-    batches = pipeline.explained(_evaluate(models).map(fail), models, FRAME)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="elsewhere"):
-        next(batches)

@@ -13,7 +13,7 @@ from r2n2_keras.evaluation.scores import ViewScores
 
 CHAIR, TABLE = SYNSET_IDS["chair"], SYNSET_IDS["table"]
 # Three chairs and one table: the two averages differ.
-MODELS = [Model(s, f"id{n}", "", ("00",), "") for n, s in enumerate([CHAIR, CHAIR, CHAIR, TABLE])]
+MODELS = [Model(s, f"id{n}", ("00",), None) for n, s in enumerate([CHAIR, CHAIR, CHAIR, TABLE])]
 IOUS = {0.3: [0.1, 0.2, 0.3, 1.0], 0.4: [0.0, 0.1, 0.2, 0.9]}
 
 
@@ -29,7 +29,13 @@ def view_scores(views, ious=IOUS):
 
 def build(scores, models=MODELS, step=600):
     return report.build(
-        scores, models, model_name="tiny", step=step, split="test", mean_shape_iou=0.25
+        scores,
+        models,
+        model_name="tiny",
+        step=step,
+        split="test",
+        split_rule="r2n2",
+        mean_shape_iou=0.25,
     )
 
 
@@ -43,7 +49,7 @@ def full_evaluation():
     """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
     rng = np.random.default_rng(0)
     models = [
-        Model(synset_id, f"{synset_id}-{n}", "", ("00",), "")
+        Model(synset_id, f"{synset_id}-{n}", ("00",), None)
         for synset_id in SYNSET_IDS.values()
         for n in range(1000)
     ]
@@ -52,7 +58,8 @@ def full_evaluation():
 
 
 def test_layout_is_that_of_evaluation_json(evaluation):
-    assert list(evaluation) == ["model", "step", "split", "samples", "rows", "summary"]
+    keys = ["model", "step", "split", "split_rule", "samples", "rows", "summary"]
+    assert list(evaluation) == keys
     assert (evaluation["model"], evaluation["step"]) == ("tiny", 600)
     assert (evaluation["split"], evaluation["samples"]) == ("test", 4)
     for row in evaluation["rows"]:
@@ -102,12 +109,14 @@ def test_json_holds_the_report(step):
 
 
 def test_title_leaves_out_an_unknown_step(evaluation):
-    assert report.title(evaluation) == "tiny at step 600, split test, samples: 4"
-    assert report.title(build([view_scores(1)], step=None)) == "tiny, split test, samples: 4"
+    assert report.title(evaluation) == "tiny at step 600, 4 test models of the split r2n2"
+    assert (
+        report.title(build([view_scores(1)], step=None)) == "tiny, 4 test models of the split r2n2"
+    )
 
 
 def test_unknown_category_goes_by_its_synset_id():
-    models = [Model("12345678", "id", "", ("00",), "")]
+    models = [Model("12345678", "id", ("00",), None)]
     evaluation = build([view_scores(1, {0.4: [0.5]})], models)
     assert [row["category"] for row in evaluation["rows"]] == ["12345678"]
 
@@ -123,7 +132,7 @@ def markdown_tables(text):
 
 def test_markdown_is_well_formed(evaluation):
     text = report.to_markdown(evaluation)
-    assert text.startswith("# tiny at step 600, split test, samples: 4\n\n")
+    assert text.startswith("# tiny at step 600, 4 test models of the split r2n2\n\n")
     assert text.endswith("|\n") and not text.endswith("\n\n")
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
         "IoU at threshold 0.3",
@@ -160,7 +169,7 @@ def test_terminal_of_80_columns_shows_every_number(full_evaluation, capsys, monk
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in out
-    assert lines[0] == "tiny at step 600, split test, samples: 13000"
+    assert lines[0] == "tiny at step 600, 13000 test models of the split r2n2"
 
     for _, header, body in report.tables(full_evaluation):
         for label, *numbers in body:

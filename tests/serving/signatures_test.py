@@ -9,11 +9,13 @@ import tensorflow as tf
 from PIL import Image
 
 from r2n2_keras import atomic
+from r2n2_keras.data.decode import Frame
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import preprocess, signatures
 
 VIEWS = (1, 2, 3, 5)
 BATCH = 2
+FRAME = Frame(64, 3, 32, 240)  # of the preset `tiny`
 
 # Loads the version, sends it the pictures in a folder, and stores what it answers.
 _ASK = """
@@ -43,7 +45,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def version(model, tmp_path_factory):
-    return signatures.export_version(model, str(tmp_path_factory.mktemp("exports")), 240)
+    return signatures.export_version(model, str(tmp_path_factory.mktemp("exports")), FRAME)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,9 @@ def answers(model, version, tmp_path_factory):
     expected = {}
     for views in VIEWS:
         seen = [
-            preprocess.read_views([str(folder / f"{b}-{t}.png") for t in range(views)], 64, 3, 240)
+            preprocess.read_views(
+                [(f"{t}", (folder / f"{b}-{t}.png").read_bytes()) for t in range(views)], FRAME
+            )
             for b in range(BATCH)
         ]
         expected[f"serving_default-{views}"] = model.predict(np.stack(seen), verbose=0)
@@ -124,7 +128,7 @@ def test_no_views_are_refused(version):
 def test_versions_are_numbered_next_to_what_is_there(model, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    assert signatures.export_version(model, str(tmp_path), 240) == str(tmp_path / "8")
+    assert signatures.export_version(model, str(tmp_path), FRAME) == str(tmp_path / "8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
 
 
@@ -134,7 +138,7 @@ def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(atomic.os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        signatures.export_version(model, str(tmp_path), 240)
+        signatures.export_version(model, str(tmp_path), FRAME)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,5 +146,7 @@ def test_raw_rgba_for_the_notebooks_input(tmp_path):
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (137, 137, 4), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "view.png")
-    (view,) = preprocess.read_views([str(tmp_path / "view.png")], 137, 4, 240)
+    (view,) = preprocess.read_views(
+        [("view", (tmp_path / "view.png").read_bytes())], Frame(137, 4, 32, 240)
+    )
     np.testing.assert_allclose(view, pixels / 255.0, atol=1e-6)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from r2n2_keras.config import Config
 from r2n2_keras.data import catalogue, pipeline, splits
+from r2n2_keras.data.decode import Frame
 from r2n2_keras.errors import InputError
 from r2n2_keras.evaluation.metrics import voxel_iou
 from r2n2_keras.model.r2n2 import R2N2
@@ -15,7 +16,7 @@ from r2n2_keras.training import distribution, loop, workdir
 
 @pytest.fixture(scope="module")
 def parts(tree):
-    return splits.split_models(catalogue.list_models(str(tree)))
+    return splits.split_models(*catalogue.list_models(str(tree))).parts
 
 
 def _train(folder, parts, **settings):
@@ -76,7 +77,7 @@ def test_a_finished_run_is_left_alone(tmp_path, parts, capsys):
 def test_the_saved_model_is_the_best_one(tmp_path, parts):
     config = _train(tmp_path, parts, steps=3, evaluate_every_steps=1, learning_rate=3e-3)
     model = R2N2.from_preset(tmp_path)
-    frame = pipeline.Frame.of(model, config.background)
+    frame = Frame.of(model, config.background)
     ious = [
         voxel_iou(voxels, model(images), config.threshold)
         for images, voxels in pipeline.evaluation_batches(

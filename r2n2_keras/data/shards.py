@@ -1,0 +1,320 @@
+"""Prepared data: TFRecord shards of the original files' bytes, and how they are read.
+
+A folder that `prepare` wrote:
+
+    manifest.json                    what is there, where it came from, checksums; written last
+    index.csv                        a line per record: where it lies and what it holds
+    <split>-<synset_id>-NNNNN.tfrecord
+
+A record is a `tf.train.Example` with the features, all of them bytes:
+
+    synset_id, model_id, split       one each
+    views                            names of the renderings in this record, such as "03"
+    renderings                       their PNG files, unchanged, in the same order
+    rendering_metadata               the cameras of all views as the data set's text file has them:
+                                     line n belongs to view n; at most one
+    voxels                           the binvox file, unchanged; at most one
+
+The manifest:
+
+    format_version
+    split                            the rule that dealt the models, in words
+    image_size, num_views            width and height, and renderings of a model: the most frequent
+    views                            numbers of the views that --views kept; null: all
+    sources                          {"renderings", "voxels"}: names of the archives or folders
+    left_out                         {what: how many}
+    models                           {split: {synset_id: {"category", "models", "shards"}}}
+    shards                           of each file {"name", "records", "bytes", "sha256"}
+    index                            {"name", "bytes", "sha256"}
+
+A model is one record as a rule. Where its files lay far apart in an archive it has several, which
+the index brings together; of a view that comes twice the last counts, as in an unpacked archive.
+
+Letters: T views.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import posixpath
+from collections.abc import Collection, Sequence
+
+import tensorflow as tf
+
+from r2n2_keras.data.catalogue import DataSet, Model, ViewTable, check_categories
+from r2n2_keras.data.splits import SPLITS, Key
+from r2n2_keras.errors import InputError, reason
+
+FORMAT_VERSION = 1
+MANIFEST, INDEX = "manifest.json", "index.csv"
+INDEX_COLUMNS = ("split", "synset_id", "model_id", "shard", "offset", "views", "voxels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A record of a model.
+
+    Attributes:
+        shard: path of the TFRecord file.
+        offset: where the record begins in it, in bytes.
+        views: names of the views that it holds.
+        has_voxels: whether it holds the voxels.
+    """
+
+    shard: str
+    offset: int
+    views: tuple[str, ...]
+    has_voxels: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFiles:
+    """Where a model of prepared data lies: its records, in the order in which they were written."""
+
+    parts: tuple[Part, ...]
+
+    def part_of(self, view: str) -> Part:
+        """The record that holds a view."""
+        return next(part for part in reversed(self.parts) if view in part.views)
+
+    @property
+    def voxels_part(self) -> Part:
+        """The record that holds the voxels."""
+        return next(part for part in reversed(self.parts) if part.has_voxels)
+
+    def view_name(self, view: str) -> str:
+        """What to call a rendering in a message."""
+        part = self.part_of(view)
+        return f"{view}.png in the record at byte {part.offset} of {part.shard}"
+
+    @property
+    def voxels_name(self) -> str:
+        """What to call the binvox file in a message."""
+        part = self.voxels_part
+        return f"model.binvox in the record at byte {part.offset} of {part.shard}"
+
+    def read_view(self, view: str) -> bytes:
+        """The bytes of one rendering."""
+        part = self.part_of(view)
+        renderings, _ = read_record(part.shard, part.offset, [view])
+        return renderings[0].numpy()
+
+    def read_voxels(self) -> bytes:
+        """The bytes of the binvox file."""
+        part = self.voxels_part
+        return read_record(part.shard, part.offset, [])[1].numpy()
+
+
+def read_record(shard, offset, views):
+    """Reads one record in the graph, or eagerly.
+
+    Args:
+        shard: scalar string, path of a TFRecord file.
+        offset: scalar int64, where the record begins.
+        views: string `(T,)`, names of views that it holds.
+
+    Returns:
+        The bytes of the renderings, string `(T,)`, and of the voxels, scalar string, empty where
+        the record has none.
+
+    Raises:
+        tf.errors.DataLossError: there is no whole record.
+    """
+    record = tf.raw_ops.TFRecordDatasetV2(
+        filenames=tf.reshape(shard, [1]),
+        compression_type="",
+        buffer_size=tf.constant(0, tf.int64),
+        byte_offsets=tf.reshape(tf.cast(offset, tf.int64), [1]),
+    )
+    record = tf.data.experimental.from_variant(record, tf.TensorSpec((), tf.string))
+    features = tf.io.parse_single_example(
+        record.take(1).get_single_element(),
+        {
+            "views": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+            "renderings": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+            "voxels": tf.io.FixedLenFeature([], tf.string, default_value=""),
+        },
+    )
+    views = tf.convert_to_tensor(views, tf.string)
+    # From the end, as of a view that comes twice the last counts.
+    same = tf.reverse(views[:, None] == features["views"][None, :], [1])
+    last = tf.size(features["views"]) - 1 - tf.argmax(same, axis=1, output_type=tf.int32)
+    tf.debugging.Assert(tf.reduce_all(tf.reduce_any(same, axis=1)), ["shard: no such view"])
+    return tf.gather(features["renderings"], last), features["voxels"]
+
+
+class ShardTable:
+    """The records of models as tensors, so that the graph finds a model's bytes by its index."""
+
+    def __init__(self, models: Sequence[Model]):
+        parts = list(dict.fromkeys(part for model in models for part in model.files.parts))
+        numbers = {part: number for number, part in enumerate(parts)}
+        shards = list(dict.fromkeys(part.shard for part in parts))
+        places = {shard: place for place, shard in enumerate(shards)}
+        self._shards = tf.constant(shards)
+        self._shard_of = tf.constant([places[part.shard] for part in parts], tf.int32)
+        self._offsets = tf.constant([part.offset for part in parts], tf.int64)
+        self._voxels_part = tf.constant([numbers[m.files.voxels_part] for m in models], tf.int32)
+        # One number where one record holds all, else the number of each view's record.
+        self._scattered = any(len(model.files.parts) > 1 for model in models)
+        self._parts_of_views = tf.constant(
+            [
+                " ".join(str(numbers[model.files.part_of(view)]) for view in model.views)
+                if len(model.files.parts) > 1
+                else ""
+                for model in models
+            ]
+        )
+        self.views = ViewTable(models)
+
+    def read(self, index, views):
+        """Bytes of the named renderings, string `(T,)`, and of the voxels of a model."""
+        if not self._scattered:
+            return self._read_part(self._voxels_part[index], views)
+        return tf.cond(
+            tf.equal(self._parts_of_views[index], ""),
+            lambda: self._read_part(self._voxels_part[index], views),
+            lambda: self._gather(index, views),
+        )
+
+    def read_voxels(self, index):
+        """Bytes of the voxels of a model."""
+        return self._read_part(self._voxels_part[index], [])[1]
+
+    def _read_part(self, part, views):
+        shard = self._shards[self._shard_of[part]]
+        return read_record(shard, self._offsets[part], views)
+
+    def _gather(self, index, views):
+        """The same for a model of several records."""
+        parts = tf.strings.to_number(tf.strings.split(self._parts_of_views[index]), tf.int32)
+        names, _ = self.views(index[None])
+        same = tf.cast(views[:, None] == names, tf.int32)
+        parts = tf.gather(parts, tf.argmax(same, axis=1))
+        renderings = tf.map_fn(
+            lambda view_part: self._read_part(view_part[1], view_part[0][None])[0][0],
+            (views, parts),
+            fn_output_signature=tf.string,
+        )
+        return renderings, self.read_voxels(index)
+
+
+def is_prepared(data_dir: str) -> bool:
+    """Whether a folder is one that `prepare` finished."""
+    return tf.io.gfile.exists(posixpath.join(data_dir, MANIFEST))
+
+
+def read_manifest(data_dir: str) -> dict:
+    """The manifest of prepared data; checks that the shards have the sizes that it names.
+
+    Raises:
+        InputError: the manifest or a shard is damaged, or of another version.
+    """
+    path = posixpath.join(data_dir, MANIFEST)
+    try:
+        manifest = json.loads(_read(path))
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise InputError(
+                f"Expected prepared data of format version {FORMAT_VERSION}, received version "
+                f"{manifest['format_version']!r} in {path}. Prepare the data again."
+            )
+        sizes = {shard["name"]: shard["bytes"] for shard in manifest["shards"]}
+        _ = manifest["split"], manifest["index"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"Expected the manifest of prepared data, received {path}, which cannot be read "
+            f"({type(error).__name__}: {error}). Prepare the data again."
+        ) from None
+    for name, size in sizes.items():
+        shard = posixpath.join(data_dir, name)
+        try:
+            found = tf.io.gfile.stat(shard).length
+        except tf.errors.OpError as error:
+            found = reason(error)
+        if found != size:
+            raise InputError(
+                f"Expected {size} bytes in {shard}, as {path} says, received {found}. Copy the "
+                "file again, or prepare the data again."
+            )
+    return manifest
+
+
+def read_prepared(
+    data_dir: str, categories: Collection[str] = (), excluded: Collection[Key] = ()
+) -> DataSet:
+    """The models of prepared data.
+
+    Args:
+        data_dir: the folder, or a URL.
+        categories: names or synset ids to keep; empty keeps all.
+        excluded: models to leave out.
+
+    Raises:
+        InputError: the folder is damaged, or no model is left.
+    """
+    manifest = read_manifest(data_dir)
+    rows = read_index(data_dir, manifest)
+    wanted = check_categories(categories, {synset_id for _, (synset_id, _) in rows}, data_dir)
+    parts = {split: [] for split in SPLITS}
+    for (split, key), records in sorted(rows.items()):
+        views = sorted({view for record in records for view in record.views})
+        whole = views and any(record.has_voxels for record in records)
+        if whole and key not in excluded and (not wanted or key[0] in wanted):
+            files = ShardFiles(tuple(records))
+            parts[split].append(Model(*key, tuple(views), files))
+    if not any(parts.values()):
+        raise InputError(
+            f"Expected models in {data_dir}, received none that --categories and --exclude leave. "
+            "Change them."
+        )
+    return DataSet(parts, manifest["split"])
+
+
+def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Part]]:
+    """The records of every model, by (split, (synset id, model id)), in the order of the index.
+
+    Raises:
+        InputError: the index is damaged.
+    """
+    path = posixpath.join(data_dir, INDEX)
+    content = _read(path)
+    names = [shard["name"] for shard in manifest["shards"]]
+    shards = {name: posixpath.join(data_dir, name) for name in names}
+    if hashlib.sha256(content).hexdigest() != manifest["index"]["sha256"]:
+        raise InputError(
+            f"Expected the index that {MANIFEST} beside it names, received {path} with another "
+            "checksum. Copy the file again, or prepare the data again."
+        )
+    rows: dict[tuple[str, Key], list[Part]] = {}
+    try:
+        for row in csv.DictReader(content.decode().splitlines()):
+            if row["split"] not in SPLITS:
+                raise ValueError(f"split {row['split']!r}")
+            key = row["synset_id"], row["model_id"]
+            part = Part(
+                shards[row["shard"]],
+                int(row["offset"]),
+                tuple(row["views"].split()),
+                row["voxels"] == "1",
+            )
+            rows.setdefault((row["split"], key), []).append(part)
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError(
+            f"Expected the index of prepared data, received {path}, which cannot be read "
+            f"({type(error).__name__}: {error}). Prepare the data again."
+        ) from None
+    return rows
+
+
+def _read(path):
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"Expected prepared data, received {path}, which cannot be read ({reason(error)}). "
+            "Give another --data_dir, or prepare the data again."
+        ) from None

@@ -1,0 +1,49 @@
+"""A small tree whose files say who they are, for tests of the pipeline and of what reads it.
+
+Rendering v of model m has the colour (m, v, 0), and of model m's voxels only number m is occupied.
+"""
+
+import itertools
+
+import numpy as np
+from PIL import Image
+
+from r2n2_keras.data import binvox
+from r2n2_keras.data.binvox import Voxels
+from r2n2_keras.data.decode import Frame
+
+COUNT, VIEWS = 7, 5
+FRAME = Frame(image_size=8, channels=3, grid_edge=4, background=255)
+
+
+def write_tree(root):
+    """Writes the models 03001627/m0 to m6 under a folder."""
+    for index in range(COUNT):
+        name = f"03001627/m{index}"
+        renderings = root / "ShapeNetRendering" / name / "rendering"
+        renderings.mkdir(parents=True)
+        for view in range(VIEWS):
+            pixels = np.full((8, 8, 4), (index, view, 0, 255), np.uint8)
+            Image.fromarray(pixels).save(renderings / f"{view:02d}.png")
+        grid = np.zeros(64, bool)
+        grid[index] = True
+        folder = root / "ShapeNetVox32" / name
+        folder.mkdir(parents=True)
+        binvox.write(folder / "model.binvox", Voxels(grid.reshape(4, 4, 4)))
+
+
+def who(batches):
+    """Batches as lists of samples (model, views), told from the images; voxels must agree."""
+    seen = []
+    for images, voxels in batches:
+        codes = np.rint(images.numpy()[:, :, 0, 0] * 255).astype(int)  # (B, T, C)
+        occupied = voxels.numpy().reshape(len(codes), -1)
+        assert (occupied.sum(axis=1) == 1).all()
+        assert (codes[..., 0] == occupied.argmax(axis=1)[:, None]).all()
+        seen.append([(int(code[0, 0]), tuple(code[:, 1].tolist())) for code in codes])
+    return seen
+
+
+def samples(batches):
+    """All samples of some batches."""
+    return list(itertools.chain.from_iterable(who(batches)))
