@@ -1,5 +1,12 @@
 """What a user sees of an error: one line."""
 
+import re
+
+# What the errors of a graph begin with: where in the code the node was made that failed.
+_TRACE = re.compile(
+    r'Graph execution error:.*\n(  File "[^\n]*\n[^\n]*|<stack traces unavailable>)\n', re.DOTALL
+)
+
 
 class InputError(ValueError):
     """Something given by the user cannot be used.
@@ -10,5 +17,6 @@ class InputError(ValueError):
 
 
 def reason(error) -> str:
-    """The message of one of TensorFlow's errors, without the names of its graph nodes."""
-    return str(error.message).split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
+    """The message of one of TensorFlow's errors, without the names and traces of graph nodes."""
+    message = _TRACE.sub("", str(error.message))
+    return message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]

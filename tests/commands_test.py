@@ -11,37 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import TRAIN, fail, succeed
 from PIL import Image
 
 import r2n2_keras
-
-
-def run(command, *flags, cwd, **env):
-    """Runs `python -m r2n2_keras.<command>`."""
-    return subprocess.run(
-        [sys.executable, "-m", f"r2n2_keras.{command}", *flags],
-        capture_output=True, text=True, timeout=300, cwd=cwd, env={**os.environ, **env},
-    )  # fmt: skip
-
-
-def succeed(command, *flags, cwd, **env):
-    """Runs a command that must work; gives what it printed."""
-    result = run(command, *flags, cwd=cwd, **env)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
-
-def fail(command, *flags, cwd, **env):
-    """Runs a command that must refuse in one line; gives that line."""
-    result = run(command, *flags, cwd=cwd, **env)
-    assert result.returncode == 1, (result.stdout, result.stderr[-3000:])
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr[-3000:]
-    assert lines[0].startswith("error: ")
-    return lines[0]
-
-
-TRAIN = ("--model=tiny", "--workdir=run", "--batch_size=4", "--steps=3", "--evaluate_every_steps=2")
 
 
 @pytest.fixture(scope="module")

@@ -218,4 +218,10 @@ def _list(folder):
     """Sorted names in a folder, without the slash that object stores add; none if it is absent."""
     if not tf.io.gfile.isdir(folder):
         return []
-    return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    try:
+        return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename or "
+            "remove that file."
+        ) from None

@@ -145,6 +145,16 @@ def test_a_file_for_a_folder_is_told(tmp_path):
     assert "there is no folder" in _one_line(str(tmp_path / "file"))
 
 
+def test_a_name_that_is_no_text_is_told(root):
+    folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
+    with open(bytes(folder) + b"/\xff.png", "wb"):
+        pass
+    assert _one_line(str(root)) == (
+        rf"Expected names of files in UTF-8 in {folder}, received b'\xff.png'. Rename or remove "
+        "that file."
+    )
+
+
 def test_no_pair_is_told(root):
     message = _one_line(str(root), categories=["lamp", "chair", "sofa"])
     assert "Expected --categories out of " in message
