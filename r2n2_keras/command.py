@@ -1,13 +1,16 @@
 """What all commands share: flags in, one line out when the input is bad."""
 
+import contextlib
 import os
 import signal
 import sys
+import traceback
 
 # TensorFlow's C++ side greets every start with lines about CPU features and absent GPUs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from r2n2_keras import config
+from r2n2_keras.data import remote
 from r2n2_keras.errors import InputError, reason
 
 
@@ -19,6 +22,36 @@ def run(main, doc, from_run=True):
         doc: the command's docstring, shown by `--help`.
         from_run: start from the settings that the run in `--workdir` saved.
     """
+    with _exit_code_kept():
+        _run(main, doc, from_run)
+
+
+@contextlib.contextmanager
+def _exit_code_kept():
+    """Ends the process at once where `s3://` was used.
+
+    TensorFlow I/O's S3 client aborts the process while the interpreter shuts down, when all work is
+    done, and the code of that would stand for the command's.
+    """
+    code = 0
+    try:
+        yield
+    except SystemExit as end:
+        code = end.code or 0
+        raise
+    except BaseException:
+        code = 1
+        if "s3" in remote.used():
+            traceback.print_exc()
+        raise
+    finally:
+        if "s3" in remote.used():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _run(main, doc, from_run):
     argv = sys.argv[1:]
     # As an exception, so that what is half-written is removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -32,6 +65,7 @@ def run(main, doc, from_run=True):
             print(config.help_text(doc), flush=True)
         else:
             main(config.parse(argv, from_run))
+        sys.stdout.flush()  # here, where a closed pipe is taken care of
     except InputError as error:
         fail(str(error))
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
@@ -60,7 +94,11 @@ def _is_about_files(error):
         return False
     errors = sys.modules["tensorflow"].errors
     kinds = (errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError)
-    return isinstance(error, (*kinds, errors.DataLossError, errors.UnavailableError))
+    kinds += (errors.DataLossError, errors.UnavailableError)
+    if remote.used():  # a connection that fails, a refused login, a server without writing
+        kinds += (errors.InternalError, errors.UnknownError)
+        kinds += (errors.FailedPreconditionError, errors.UnimplementedError)
+    return isinstance(error, kinds)
 
 
 def fail(message):

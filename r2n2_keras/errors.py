@@ -19,4 +19,4 @@ class InputError(ValueError):
 def reason(error) -> str:
     """The message of one of TensorFlow's errors, without the names and traces of graph nodes."""
     message = _TRACE.sub("", str(error.message))
-    return message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
+    return re.split(r"\n| \[Op:| with body ", message.split("}} ")[-1])[0]

@@ -5,7 +5,9 @@
     python -m r2n2_keras.predict --workdir=runs/quickstart
 
 The network expects the object centred on a plain background or cut out by alpha. Without --images,
-three renderings (or those of --view_ids) of a model that the run held out are used.
+three renderings (or those of --view_ids) of a model that the run held out are used. Pictures are
+PNG, JPEG, BMP or GIF files; with the extra `io` also WebP (from TensorFlow 2.20 on without), TIFF
+and AVIF. Photos are turned upright as their Exif data say.
 
 Writes to --out: prediction.npz (occupancy and voxels, [x, y, z] with y up), prediction.binvox and
 prediction.png, the pictures beside the predicted voxels.

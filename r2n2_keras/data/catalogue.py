@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import tensorflow as tf
 
+from r2n2_keras.data import remote
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
 
@@ -177,7 +178,7 @@ def list_models(
     renderings = posixpath.join(data_dir, renderings_dir)
     voxels = posixpath.join(data_dir, voxels_dir)
     for folder in (data_dir, renderings, voxels):
-        if not tf.io.gfile.isdir(folder):
+        if not remote.isdir(folder):
             raise InputError(
                 f"Expected a data folder that holds {renderings_dir} and {voxels_dir}, received "
                 f"--data_dir={data_dir}: there is no folder {folder}. Give another --data_dir, or "
@@ -216,7 +217,7 @@ def _views(folder):
 
 def _list(folder):
     """Sorted names in a folder, without the slash that object stores add; none if it is absent."""
-    if not tf.io.gfile.isdir(folder):
+    if not remote.isdir(folder):
         return []
     try:
         return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))

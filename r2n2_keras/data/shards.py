@@ -42,6 +42,7 @@ from collections.abc import Collection, Sequence
 
 import tensorflow as tf
 
+from r2n2_keras.data import remote
 from r2n2_keras.data.catalogue import DataSet, Model, ViewTable, check_categories
 from r2n2_keras.data.splits import SPLITS, Key
 from r2n2_keras.errors import InputError, reason
@@ -137,10 +138,10 @@ def read_record(shard, offset, views):
         },
     )
     views = tf.convert_to_tensor(views, tf.string)
-    # From the end, as of a view that comes twice the last counts.
-    same = tf.reverse(views[:, None] == features["views"][None, :], [1])
-    last = tf.size(features["views"]) - 1 - tf.argmax(same, axis=1, output_type=tf.int32)
-    tf.debugging.Assert(tf.reduce_all(tf.reduce_any(same, axis=1)), ["shard: no such view"])
+    # Of a view that comes twice the last counts. A record may also have none at all.
+    same = views[:, None] == features["views"][None, :]
+    last = tf.reduce_max(tf.where(same, tf.range(tf.size(features["views"])), -1), axis=1)
+    tf.debugging.Assert(tf.reduce_all(last >= 0), ["shard: no such view"])
     return tf.gather(features["renderings"], last), features["voxels"]
 
 
@@ -202,6 +203,7 @@ class ShardTable:
 
 def is_prepared(data_dir: str) -> bool:
     """Whether a folder is one that `prepare` finished."""
+    remote.require(data_dir)
     return tf.io.gfile.exists(posixpath.join(data_dir, MANIFEST))
 
 
@@ -231,10 +233,10 @@ def read_manifest(data_dir: str) -> dict:
     for name, size in sizes.items():
         shard = posixpath.join(data_dir, name)
         try:
-            found = tf.io.gfile.stat(shard).length
+            found = "another size" if not remote.has_size(shard, size) else None
         except tf.errors.OpError as error:
             found = reason(error)
-        if found != size:
+        if found:
             raise InputError(
                 f"Expected {size} bytes in {shard}, as {path} says, received {found}. Copy the "
                 "file again, or prepare the data again."

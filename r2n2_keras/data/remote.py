@@ -1,0 +1,130 @@
+"""URLs and what it takes to open them: TensorFlow's own file systems, or those of TensorFlow I/O.
+
+`require` comes before a path is opened. Plain paths cost nothing: TensorFlow is imported for URLs
+only, TensorFlow I/O for those that TensorFlow alone cannot open.
+
+Over http there are no folders, and to answer `gfile.stat`, `isdir` and `exists` TensorFlow I/O
+downloads the whole file: `isdir`, `size` and `has_size` here are for what may be large.
+"""
+
+import importlib
+import re
+import warnings
+
+from r2n2_keras.errors import InputError, reason
+
+_WITH_TENSORFLOW_IO = ("az", "har", "hdfs", "http", "https", "oss", "s3", "viewfs")
+_HTTP = ("http", "https")
+_INSTALL = (
+    'Install the extra "io" in Python 3.11 or 3.12: make setup-io, or pip install "r2n2-keras[io]".'
+)
+
+_used = set()
+
+
+def require(path: str, writing: bool = False) -> None:
+    """Makes sure that TensorFlow can open a path.
+
+    Args:
+        path: a file or a folder, as a path or a URL. Whether it exists is not asked.
+        writing: it is to be written.
+
+    Raises:
+        InputError: its scheme is unknown or cannot be written, or the extra that opens it is not
+            installed.
+    """
+    scheme = _scheme(path)
+    if not scheme:
+        return
+    if writing and scheme in _HTTP:
+        raise InputError(
+            f"Expected a place that can be written, received {path}. Write to a local folder or to "
+            "one of gs:// or s3://, and copy it to the server."
+        )
+    import tensorflow as tf
+
+    if scheme not in tf.io.gfile.get_registered_schemes():
+        if scheme not in _WITH_TENSORFLOW_IO:
+            raise InputError(
+                f"Expected a path or a URL of gs:// or {', '.join(_WITH_TENSORFLOW_IO)}, received "
+                f"{path}. Give another, or copy the files to a local folder."
+            )
+        tensorflow_io(f"{path}, which TensorFlow alone cannot open")
+    _used.add(scheme)
+
+
+def used() -> frozenset[str]:
+    """The schemes of the URLs that this process has opened, such as "s3"."""
+    return frozenset(_used)
+
+
+def tensorflow_io(purpose: str):
+    """The module `tensorflow_io`; to import it is to give TensorFlow its file systems.
+
+    Args:
+        purpose: what it is needed for, for the message.
+
+    Raises:
+        InputError: it is not installed, or does not load into this TensorFlow.
+    """
+    import tensorflow as tf
+
+    try:
+        with warnings.catch_warnings():  # said below, in one line
+            warnings.simplefilter("ignore")
+            module = importlib.import_module("tensorflow_io")
+    except ImportError:
+        received = "none"
+    else:
+        if set(_WITH_TENSORFLOW_IO) <= set(tf.io.gfile.get_registered_schemes()):
+            return module
+        received = f"one that does not load into TensorFlow {tf.__version__}"
+    raise InputError(f"Expected TensorFlow I/O for {purpose}, received {received}. {_INSTALL}")
+
+
+def isdir(path: str) -> bool:
+    """Whether there is a folder of that path."""
+    import tensorflow as tf
+
+    return _scheme(path) not in _HTTP and tf.io.gfile.isdir(path)
+
+
+def size(path: str) -> int:
+    """Bytes of a file; 0 over http, where that is not known.
+
+    Raises:
+        tf.errors.OpError: there is no such file, or it cannot be read.
+    """
+    import tensorflow as tf
+
+    return 0 if _scheme(path) in _HTTP else tf.io.gfile.stat(path).length
+
+
+def has_size(path: str, expected: int) -> bool:
+    """Whether a file has that many bytes, above 0; over http by asking for its end.
+
+    Raises:
+        InputError: an HTTP server has no such file, or answers no range requests, without which
+            nothing large can be read.
+        tf.errors.OpError: there is no such file, or it cannot be read.
+    """
+    import tensorflow as tf
+
+    if _scheme(path) not in _HTTP:
+        return size(path) == expected
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            file.seek(expected - 1)
+            return len(file.read(2)) == 1
+    except tf.errors.OutOfRangeError:
+        return False
+    except tf.errors.InternalError as error:
+        raise InputError(
+            f"Expected {path} on a server that answers range requests, received: "
+            f"{reason(error)}. Check the URL; Python's own http.server, for one, answers none."
+        ) from None
+
+
+def _scheme(path):
+    match = re.match(r"([A-Za-z][0-9A-Za-z+.-]*)://", path)
+    return match[1] if match else ""

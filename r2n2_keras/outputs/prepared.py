@@ -1,0 +1,149 @@
+"""What `prepare` shows: a bar while it works, a summary at the end."""
+
+import resource
+import shlex
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from r2n2_keras.data.archive import Source
+from r2n2_keras.data.categories import category_of
+from r2n2_keras.data.preparation import Result
+from r2n2_keras.data.splits import SPLITS
+
+_SECONDS_BETWEEN = 0.2
+
+
+class Bar:
+    """A progress bar on a terminal, nothing elsewhere; called as `preparation.Progress`."""
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console()
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[models]:>6,} models"),
+            TextColumn("{task.fields[rate]:>4.0f} MB/s"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+            expand=True,
+            disable=not self._console.is_terminal,
+        )
+        self._stage = self._task = None
+        self._started = self._shown = 0.0
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_):
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def __call__(self, stage: str, source: Source, models: int, total: int) -> None:
+        """Shows how far a stage is; a folder's size is not known, but its number of models is."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._begin(stage, now)
+        elif now - self._shown < _SECONDS_BETWEEN:
+            return
+        self._shown = now
+        done, size = (source.done, source.size) if source.size else (models, total)
+        self._progress.update(
+            self._task,
+            completed=done,
+            total=size or None,
+            models=models,
+            rate=source.volume / 1e6 / max(now - self._started, 1e-3),
+        )
+
+    def _begin(self, stage, now):
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._stage, self._started = stage, now
+        self._task = self._progress.add_task(stage, total=None, models=0, rate=0.0)
+
+
+def print_summary(result: Result, out: str, seconds: float) -> None:
+    """Shows what was prepared, what was left out and what to do next."""
+    manifest = result.manifest
+    Console().print(_table(manifest), crop=False)
+    counts = [part["models"] for parts in manifest["models"].values() for part in parts.values()]
+    shards = manifest["shards"]
+    size = sum(shard["bytes"] for shard in shards) + manifest["index"]["bytes"]
+    print(
+        f"Wrote {_count(sum(counts), 'model')} with {_count(result.renderings, 'rendering')} to "
+        f"{out}: {_count(len(shards), 'shard')}, {_size(size)}, split {manifest['split']}."
+    )
+    records = sum(shard["records"] for shard in shards)
+    if records > 2 * sum(counts):
+        print(
+            f"The files of a model lay far apart: {_count(records, 'record')}, which training "
+            "reads more slowly. An archive that goes model by model gives one record of each."
+        )
+    left_out = [f"{count:,} {kind}" for kind, count in manifest["left_out"].items()]
+    print(f"Left out: {', '.join(left_out) or 'nothing'}.")
+    for fault in result.faults:
+        print(f"  {fault}")
+    if result.absent_views:
+        print(f"No model has the views {', '.join(map(str, result.absent_views))} of --views.")
+    print(
+        f"Read {_size(result.volume)} in {seconds:,.1f} s, {_size(result.volume / seconds)}/s; "
+        f"peak memory {_size(peak_memory())}."
+    )
+    print(f"Next: python -m r2n2_keras.train --data_dir={shlex.quote(out)} --workdir=runs/mine")
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    try:
+        # Not `getrusage`: it counts what the process that started this one had.
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _table(manifest):
+    """Models by category and part of the split."""
+    models = manifest["models"]
+    rows = {}
+    for split, parts in models.items():
+        for synset_id, part in parts.items():
+            rows.setdefault(synset_id, dict.fromkeys(SPLITS, 0))[split] = part["models"]
+    table = Table("category", title="Models", title_justify="left")
+    for name in (*SPLITS, "all"):
+        table.add_column(name, justify="right")
+    lines = [
+        (category_of(synset_id), *(counts[split] for split in SPLITS))
+        for synset_id, counts in sorted(rows.items())
+    ]
+    totals = ("all", *(sum(column) for column in list(zip(*lines, strict=True))[1:]))
+    for number, (name, *counts) in enumerate([*lines, totals], start=1):
+        cells = (f"{count:,}" for count in (*counts, sum(counts)))
+        table.add_row(name, *cells, end_section=number == len(lines))
+    return table
+
+
+def _size(number):
+    """Bytes, for people."""
+    for unit in ("bytes", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.2f} GB"
+
+
+def _count(number, noun):
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,108 @@
+"""A small data set as the files of an archive, and what must come out of it however it is prepared.
+
+Renderings have the header of a PNG and a text that says who they are; nothing decodes them.
+"""
+
+import io
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from r2n2_keras.data import archive, binvox, catalogue, preparation, shards, splits
+from r2n2_keras.data.binvox import Voxels
+
+CHAIR, TABLE = "03001627", "04379243"
+R2N2 = {"rule": "r2n2"}
+
+
+def png(text="", width=137, height=137):
+    """The header of a PNG file, and a text."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + b"crc!"
+    return b"\x89PNG\r\n\x1a\n" + chunk + text.encode()
+
+
+def voxels(number):
+    """A binvox file in which one voxel is occupied."""
+    grid = np.zeros(64, bool)
+    grid[number % 64] = True
+    return binvox.encode(Voxels(grid.reshape(4, 4, 4)))
+
+
+def files(chairs=6, tables=3, views=3):
+    """Files of a data set by their paths in the official tree."""
+    content = {}
+    for synset_id, count in ((CHAIR, chairs), (TABLE, tables)):
+        for number in range(count):
+            key = f"{synset_id}/m{number}"
+            folder = f"ShapeNetRendering/{key}/rendering"
+            for view in range(views):
+                content[f"{folder}/{view:02d}.png"] = png(f"{key} {view}")
+            content[f"{folder}/rendering_metadata.txt"] = f"cameras of {key}".encode()
+            content[f"{folder}/renderings.txt"] = b"00.png\n"
+            content[f"ShapeNetVox32/{key}/model.binvox"] = voxels(number)
+    return content
+
+
+def half(content, name):
+    """The files of `ShapeNetRendering` or `ShapeNetVox32`."""
+    return {path: data for path, data in content.items() if path.startswith(name)}
+
+
+def write_tree(folder, content) -> Path:
+    """Writes files to a folder."""
+    for path, data in content.items():
+        path = Path(folder, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return Path(folder)
+
+
+def write_tar(path, members, mode="w:gz") -> str:
+    """Writes an archive of (name, bytes) pairs, or of ready headers."""
+    with tarfile.open(path, mode) as tar:
+        for member in members:
+            info, data = member if isinstance(member, tuple) else (member, b"")
+            if isinstance(info, str):
+                info = tarfile.TarInfo(info)
+                info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def prepare(renderings, voxels_, out, **settings):
+    """Prepares sources given by path; some settings are those of `Choice`."""
+    fields = set(preparation.Choice.__dataclass_fields__) & set(settings)
+    choice = {"split_rule": R2N2, **{name: settings.pop(name) for name in fields}}
+    return preparation.prepare(
+        archive.open_source(str(renderings)),
+        archive.open_source(str(voxels_)),
+        str(out),
+        preparation.Choice(**choice),
+        **settings,
+    )
+
+
+def of_tree(folder):
+    """What a tree holds: see `of_data`."""
+    models, keys = catalogue.list_models(str(folder))
+    return of_data(splits.split_models(models, keys))
+
+
+def of_shards(folder, categories=()):
+    """What prepared data hold: see `of_data`."""
+    return of_data(shards.read_prepared(str(folder), categories))
+
+
+def of_data(data):
+    """{(part of the split, model): (voxels, {view: rendering})}."""
+    return {
+        (part, model.key): (
+            model.files.read_voxels(),
+            {view: model.files.read_view(view) for view in model.views},
+        )
+        for part, models in data.parts.items()
+        for model in models
+    }

@@ -1,0 +1,99 @@
+"""Commands whose data or pictures are on a server, as a user runs them."""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from commands import fail, succeed
+from PIL import Image, features
+
+pytest.importorskip("tensorflow_io", reason="the io extra is not installed: make test-io")
+
+TRAIN = ("--model=tiny", "--workdir=run", "--batch_size=4", "--dry_run")
+COUNTS = "Models: 12 train, 4 val, 4 test"
+
+
+@pytest.fixture(scope="module")
+def archives(tree, web):
+    """The data set as two archives on the HTTP server; the flags that name them."""
+    for name, half in (("r.tgz", "ShapeNetRendering"), ("v.tgz", "ShapeNetVox32")):
+        with tarfile.open(web.folder / name, "w:gz") as archive:
+            archive.add(tree / half, half)
+    return f"--renderings={web.url}/r.tgz", f"--voxels={web.url}/v.tgz"
+
+
+@pytest.fixture(scope="module")
+def prepared(archives, web):
+    """The folder that `prepare` makes of them, on the same server."""
+    succeed("prepare", *archives, "--out=prepared", cwd=web.folder)
+    return web.folder / "prepared"
+
+
+def test_archives_are_prepared_over_http(prepared):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    assert len(manifest["shards"]) == 4 * 3  # a shard per category and split
+
+
+def test_prepared_data_are_read_over_http(prepared, web, tmp_path):
+    web.requests.clear()
+    output = succeed("train", *TRAIN, f"--data_dir={web.url}/prepared", cwd=tmp_path)
+    assert COUNTS in output
+    assert "2 steps done" in output
+    shards = [request for request in web.requests if "tfrecord" in request]
+    assert shards
+    assert all("bytes=" in request for request in shards)  # none was downloaded whole
+
+
+def test_trees_and_prepared_data_over_s3(tree, prepared, s3, tmp_path):
+    url = s3.upload(tree, "tree")
+    assert COUNTS in succeed("train", *TRAIN, f"--data_dir={url}", cwd=tmp_path, **s3.env)
+    succeed("prepare", f"--data_dir={url}", "--out=prepared", cwd=tmp_path, **s3.env)
+    manifests = [folder / "prepared" / "manifest.json" for folder in (tmp_path, prepared.parent)]
+    shards, expected = (json.loads(path.read_text())["shards"] for path in manifests)
+    assert shards == expected
+    url = s3.upload(prepared, "prepared")
+    assert COUNTS in succeed("train", *TRAIN, f"--data_dir={url}", cwd=tmp_path, **s3.env)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3://bucket/absent", "s3://bucket/absent"),
+        ("s3://nowhere/data", "s3://nowhere/data"),
+        ("WEB/absent", "/absent"),
+        ("http://127.0.0.1:9/data", "Couldn't connect to server"),
+        ("PLAIN/prepared", "on a server that answers range requests"),
+    ],
+)
+def test_what_cannot_be_read(place, message, prepared, web, plain_web, s3, tmp_path):
+    place = place.replace("WEB", web.url).replace("PLAIN", plain_web.url)
+    assert message in fail("train", *TRAIN, f"--data_dir={place}", cwd=tmp_path, **s3.env)
+
+
+def test_what_cannot_be_prepared(archives, web, tmp_path):
+    flags = f"--renderings={web.url}/absent.tgz", archives[1]
+    assert "/absent.tgz" in fail("prepare", *flags, "--out=out", cwd=tmp_path)
+    line = fail("prepare", *archives, f"--out={web.url}/out", cwd=tmp_path)
+    assert "a place that can be written" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_reads_pictures_of_every_kind(web, tree, tmp_path):
+    from r2n2_keras.model.r2n2 import R2N2
+
+    R2N2.from_preset("tiny").save(tmp_path / "model.keras")
+    kinds = ["png", "tiff", "webp", *(["avif"] if features.check("avif") else [])]
+    with Image.open(next(tree.glob("ShapeNetRendering/*/*/rendering/00.png"))) as picture:
+        (web.folder / "photos").mkdir()
+        for suffix in kinds:
+            picture.save(web.folder / "photos" / f"0.{suffix}", lossless=True)
+    flags = ("--model_file=model.keras", "--formats=npz")
+    output = succeed("predict", *flags, f"--images={web.folder}/photos", "--out=all", cwd=tmp_path)
+    assert f"{len(kinds)} views" in output
+    occupancies = []
+    for image, out in ((f"{web.url}/photos/0.tiff", "tiff"), (web.folder / "photos/0.png", "png")):
+        succeed("predict", *flags, f"--images={image}", f"--out={out}", cwd=tmp_path)
+        with np.load(tmp_path / out / "prediction.npz") as arrays:
+            occupancies.append(arrays["occupancy"])
+    np.testing.assert_allclose(*occupancies, atol=1e-3)

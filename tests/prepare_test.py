@@ -1,0 +1,365 @@
+"""The command `prepare`: its flags, what it prints, and what it does with hostile archives."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tracemalloc
+
+import packed
+import pytest
+from packed import CHAIR, TABLE
+from rich.console import Console
+
+from r2n2_keras import config, prepare
+from r2n2_keras.data import archive, preparation
+from r2n2_keras.errors import InputError
+from r2n2_keras.outputs import prepared
+
+FILES = packed.files()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder, made the current one, with the archives, one of both kinds, and the tree."""
+    monkeypatch.chdir(tmp_path)
+    packed.write_tar("r.tgz", packed.half(FILES, "ShapeNetRendering").items())
+    packed.write_tar("v.tgz", packed.half(FILES, "ShapeNetVox32").items())
+    packed.write_tar("both.tgz", FILES.items())
+    packed.write_tree("tree", FILES)
+    return tmp_path
+
+
+def run(*flags):
+    """Runs the command in this process."""
+    prepare.main(config.parse(list(flags)))
+
+
+def refused(*flags):
+    """The line with which the command refuses."""
+    with pytest.raises(InputError) as error:
+        run(*flags)
+    return str(error.value)
+
+
+def run_process(*flags, cwd, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "r2n2_keras.prepare", *flags],
+        capture_output=True, text=True, timeout=300, cwd=cwd, **options,
+    )  # fmt: skip
+
+
+def everything(folder):
+    """All files and folders below one, with their content."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+ARCHIVES = ("--renderings=r.tgz", "--voxels=v.tgz")
+
+
+def test_the_main_job(home):
+    result = run_process(*ARCHIVES, "--out=out", cwd=home)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [re.sub(r"[^\w]+", " ", line).strip() for line in lines if "chair" in line] == [
+        "chair 3 1 2 6"
+    ]
+    assert "Wrote 9 models with 27 renderings to out: 6 shards," in result.stdout
+    assert "Left out: nothing." in lines
+    assert re.search(r"Read .* KB in .* s, .*/s; peak memory \d+ MB\.", result.stdout)
+    assert lines[-1] == ("Next: python -m r2n2_keras.train --data_dir=out --workdir=runs/mine")
+    assert "\x1b" not in result.stdout  # no bar, no colours where there is no terminal
+    assert packed.of_shards("out") == packed.of_tree("tree")
+
+    before = everything(home)
+    result = run_process(*ARCHIVES, "--out=out", cwd=home)
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: Expected --out to be a new or empty folder, received out")
+    assert everything(home) == before
+
+
+def test_help_teaches(tmp_path):
+    output = run_process("--help", cwd=tmp_path).stdout
+    assert "python -m r2n2_keras.prepare --renderings=" in output
+    assert max(map(len, output.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--renderings=both.tgz", "--voxels=both.tgz"),
+        ("--renderings=tree/ShapeNetRendering", "--voxels=tree/ShapeNetVox32"),
+        ("--renderings=tree", "--voxels=v.tgz"),
+        ("--data_dir=tree",),
+        ("--data_dir=tree", "--voxels=v.tgz"),
+        ("--data_dir=tree", "--voxels_dir=ShapeNetVox32", "--renderings=r.tgz"),
+    ],
+)
+def test_whichever_way_the_data_come(home, flags):
+    run(*flags, "--out=out")
+    assert packed.of_shards("out") == packed.of_tree("tree")
+
+
+def test_what_to_keep(home, capsys):
+    (home / "exclude.txt").write_text(f"{CHAIR}/m1  # a comment\n")
+    run(
+        *ARCHIVES, "--out=out", "--categories=chair", "--exclude=exclude.txt", "--limit=4",
+        "--views=1,2,9", "--split=random", "--split_seed=5",
+    )  # fmt: skip
+    found = packed.of_shards("out")
+    assert len(found) == 4
+    assert all(key.startswith(CHAIR) and not key.endswith("m1") for _, key in found)
+    assert all(set(views) == {"01", "02"} for _, views in found.values())
+    manifest = json.loads((home / "out" / "manifest.json").read_text())
+    assert manifest["split"] == "random (seed 5)"
+    assert manifest["sources"] == {"renderings": "r.tgz", "voxels": "v.tgz"}
+    output = capsys.readouterr().out
+    assert "Wrote 4 models with 8 renderings" in output
+    assert "Left out: 1 excluded models." in output
+    assert "No model has the views 9 of --views." in output
+
+
+def test_another_command_trains_on_it(home):
+    from r2n2_keras import source
+
+    run("--renderings=both.tgz", "--voxels=both.tgz", "--out=out", "--split=random")
+    data = source.find_data(config.parse(["--data_dir=out"]))
+    assert packed.of_data(data) == packed.of_shards("out")
+    assert data.split == "random (seed 0)"
+    assert "TF_USE_LEGACY_KERAS" not in os.environ
+
+
+def test_bad_samples_are_skipped_on_request(home, capsys):
+    name = f"ShapeNetRendering/{CHAIR}/m4/rendering/01.png"
+    packed.write_tar("bad.tgz", {**FILES, name: packed.png(width=100_000)}.items())
+    flags = ("--renderings=bad.tgz", "--voxels=bad.tgz", "--out=out")
+    line = refused(*flags)
+    assert f"claims 100000x137: {name} in bad.tgz. Get it again" in line
+    run(*flags, "--on_bad_sample=skip")
+    output = capsys.readouterr().out
+    assert "Left out: 1 models with unusable files." in output
+    assert f"claims 100000x137: {name} in bad.tgz." in output
+    assert len(packed.of_shards("out")) == 8
+
+
+def test_overwriting_removes_only_what_it_wrote(home, capsys):
+    run(*ARCHIVES, "--out=out")
+    flags = (*ARCHIVES, "--out=out", "--categories=table")
+    assert "--overwrite to replace them" in refused(*flags)
+    run(*flags, "--overwrite")
+    assert "Removed the prepared data that were in out (8 files)." in capsys.readouterr().out
+    assert len(packed.of_shards("out")) == 3
+    (home / "out" / "notes.txt").write_text("mine")
+    before = everything(home)
+    assert "holds 'notes.txt'" in refused(*flags, "--overwrite")
+    assert everything(home) == before
+
+
+def test_wrong_sources_do_not_cost_what_was_there(home):
+    run(*ARCHIVES, "--out=out")
+    before = everything(home / "out")
+    (home / "text.tgz").write_text("no archive")
+    for renderings in ("text.tgz", "absent.tgz"):
+        assert renderings in refused(
+            f"--renderings={renderings}", "--voxels=v.tgz", "--out=out", "--overwrite"
+        )
+    assert everything(home / "out") == before
+
+
+def test_what_an_unfinished_run_left_is_removed(home, capsys):
+    run(*ARCHIVES, "--out=out")
+    before = everything(home / "out")
+    (home / "out" / "manifest.json").unlink()
+    shard = home / "out" / f"train-{CHAIR}-00000.tfrecord"
+    shard.rename(shard.with_suffix(".tfrecord.partial"))
+    (home / "out" / f"train-{TABLE}-00007.tfrecord").write_bytes(b"from another run")
+    capsys.readouterr()
+    run(*ARCHIVES, "--out=out")
+    output = capsys.readouterr().out
+    assert "Removed what an unfinished run had left in out (8 files)." in output
+    assert everything(home / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (ARCHIVES, "Expected --out=DIR"),
+        (("--out=o",), "no --renderings and no --voxels. Give archives or folders"),
+        (("--out=o", "--voxels=v.tgz"), "received no --renderings. Give"),
+        ((*ARCHIVES, "--out=o", "--split=test"), "--split=r2n2, pix2vox or random"),
+        (("--out=o", "--data_dir=nowhere"), "nowhere/ShapeNetRendering, which cannot be read"),
+        ((*ARCHIVES, "--out=r.tgz"), "received the file r.tgz"),
+        ((*ARCHIVES, "--out=tree"), "holds 'ShapeNet"),
+        ((*ARCHIVES, "--out=o", "--categories=charr"), "received charr"),
+        ((*ARCHIVES, "--out=o", "--exclude=nowhere.txt"), "received nowhere.txt"),
+        (("--renderings=v.tgz", "--voxels=r.tgz", "--out=o"), "swapped?"),
+        (("--renderings=zz://r.tgz", "--voxels=v.tgz", "--out=o"), "zz://r.tgz"),
+        ((*ARCHIVES, "--out=zz://o"), "zz://o"),
+        ((*ARCHIVES, "--out=r.tgz/o"), "r.tgz/o"),
+    ],
+)
+def test_what_it_needs(home, flags, message):
+    before = everything(home)
+    assert message in refused(*flags)
+    assert everything(home) == before
+
+
+def test_prepared_data_are_no_tree(home):
+    run(*ARCHIVES, "--out=out")
+    assert "which is prepared data. Train on it" in refused("--data_dir=out", "--out=o")
+    assert "Expected --voxels with files" in refused("--renderings=out", "--voxels=out", "--out=o")
+
+
+# Hostile archives: a line that names the member, nothing written but --out, bounded memory.
+
+VIEW = f"ShapeNetRendering/{CHAIR}/m0/rendering/00.png"
+BINVOX = f"ShapeNetVox32/{CHAIR}/m0/model.binvox"
+
+
+def _header(name, **attributes):
+    info = tarfile.TarInfo(name)
+    for attribute, value in attributes.items():
+        setattr(info, attribute, value)
+    return info
+
+
+HOSTILE = {
+    "climbing": (_header("../evil.png"), "../evil.png"),
+    "climbing view": (_header(f"x/../../{CHAIR}/m0/rendering/07.png"), "07.png"),
+    "absolute": (_header("/tmp/evil"), "/tmp/evil"),
+    "link": (_header(VIEW, type=tarfile.SYMTYPE, linkname="/etc/passwd"), VIEW),
+    "hard link": (_header(VIEW, type=tarfile.LNKTYPE, linkname=BINVOX), VIEW),
+    "device": (_header("dev/zero", type=tarfile.CHRTYPE, devmajor=1, devminor=5), "dev/zero"),
+    "pipe": (_header("pipe", type=tarfile.FIFOTYPE), "pipe"),
+    "PNG bomb": ((VIEW, packed.png(width=60_000, height=60_000)), VIEW),
+    "long runs": (
+        # About as many runs as a file may have: a reader that expands them needs two gigabytes.
+        (BINVOX, b"#binvox 1\ndim 32 32 32\ndata\n" + b"\1\xff" * (7 << 20)),
+        BINVOX,
+    ),
+    "many cells": ((BINVOX, b"#binvox 1\ndim 9999 9999 9999\ndata\n" + b"\1\xff"), BINVOX),
+    "no binvox": ((BINVOX, b""), BINVOX),
+}
+
+
+@pytest.mark.parametrize(("member", "named"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_archives(home, member, named):
+    members = {**FILES}
+    members.pop(named, None)
+    packed.write_tar("evil.tgz", [*members.items(), member])
+    before = everything(home)
+    tracemalloc.start()
+    try:
+        line = refused("--renderings=evil.tgz", "--voxels=evil.tgz", "--out=out")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert named in line
+    assert "evil.tgz" in line
+    assert everything(home) == before
+
+
+def test_a_claim_of_ten_gigabytes_in_a_process_of_its_own(home):
+    """The command's own memory, and one line on standard error."""
+    header = _header(VIEW, size=10 << 30, type=tarfile.GNUTYPE_LONGNAME)
+    header = header.tobuf(tarfile.GNU_FORMAT)
+    packed.write_tar("start.tar", FILES.items(), "w:")
+    start = (home / "start.tar").read_bytes().rstrip(b"\0")
+    start += bytes(-len(start) % 512)
+    (home / "evil.tar").write_bytes(start + header + bytes(50_000))
+    before = everything(home)
+    code = (
+        "import sys\n"
+        "from r2n2_keras import command, prepare\n"
+        "from r2n2_keras.outputs import prepared\n"
+        "try: command.run(prepare.main, '')\n"
+        "finally: print(prepared.peak_memory(), 'keras' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--renderings=evil.tar", "--voxels=v.tgz", "--out=out"],
+        capture_output=True, text=True, timeout=300, cwd=home,
+    )  # fmt: skip
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert "evil.tar" in line
+    peak, with_keras = result.stdout.split()
+    assert int(peak) < 1_000_000_000
+    assert with_keras == "False"  # 100 MB and seconds for nothing
+    assert everything(home) == before
+
+
+def test_truncated_archives(home):
+    whole = (home / "both.tgz").read_bytes()
+    for end in range(0, len(whole), 1000):
+        (home / "cut.tgz").write_bytes(whole[:end])
+        line = refused("--renderings=cut.tgz", "--voxels=cut.tgz", "--out=out")
+        assert "cut.tgz, which cannot be read" in line
+        # The voxels are whole, and the writing has begun.
+        line = refused("--renderings=cut.tgz", "--voxels=v.tgz", "--out=out")
+        assert "cut.tgz, which cannot be read" in line
+        assert not (home / "out").exists()
+
+
+def test_memory_does_not_grow_with_the_renderings(tmp_path):
+    """View after view of all models, the order that is worst."""
+    peaks = []
+    for views in (4, 40):
+        members = [
+            (f"{CHAIR}/m{model}/rendering/{view:02d}.png", packed.png("x" * 3000))
+            for view in range(views)
+            for model in range(50)
+        ]
+        members += [(f"{CHAIR}/m{model}/model.binvox", packed.voxels(model)) for model in range(50)]
+        both = packed.write_tar(tmp_path / f"{views}.tar", members, "w:")
+        del members
+        tracemalloc.start()
+        packed.prepare(both, both, tmp_path / str(views), max_waiting=100_000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000
+
+
+# The terminal.
+
+
+def test_the_bar_on_a_terminal(home):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=90)
+    renderings, voxels = archive.open_source("r.tgz"), archive.open_source("v.tgz")
+    choice = preparation.Choice({"rule": "r2n2"})
+    with prepared.Bar(console) as bar:
+        preparation.prepare(renderings, voxels, "out", choice, progress=bar, say=bar.say)
+        bar("renderings", renderings, 9, 9)
+        bar.say("a line [with brackets]")
+    output = file.getvalue()
+    assert "renderings" in output
+    assert re.search(r"\d models", output)
+    assert "MB/s" in output
+    assert "a line [with brackets]" in output
+
+
+def test_no_bar_elsewhere(home):
+    file = io.StringIO()
+    with prepared.Bar(Console(file=file)) as bar:
+        bar("renderings", archive.open_source("r.tgz"), 0, 9)
+        bar.say("a line")
+    assert file.getvalue() == "a line\n"
+
+
+def test_scattered_models_are_told(home, capsys):
+    result = packed.prepare("both.tgz", "both.tgz", "out", max_waiting=0)
+    prepared.print_summary(result, "out", 1.0)
+    assert "lay far apart: 36 records" in capsys.readouterr().out
+
+
+def test_peak_memory():
+    assert os.sysconf("SC_PAGE_SIZE") < prepared.peak_memory() < 1 << 36
