@@ -196,8 +196,8 @@ def run_prepare(renderings, voxels):
 def memory_of_start():
     """What TensorFlow takes before anything is read, in MB."""
     code = (
-        "from r2n2_keras import prepare; prepare._start_tensorflow(); "
-        "from r2n2_keras.outputs import prepared; print(prepared.peak_memory())"
+        "from r2n2_keras.data import preparation; from r2n2_keras.outputs import prepared; "
+        "print(prepared.peak_memory())"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.check_output([sys.executable, "-c", code], env=environment)

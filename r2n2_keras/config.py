@@ -317,6 +317,15 @@ class Config:
         return None if self.split in (None, "train", "val", "test", "all") else self.split
 
     @property
+    def split_settings(self) -> dict:
+        """How models are dealt, as arguments of `splits.assign`."""
+        return {
+            "rule": self.split_rule or "r2n2",
+            "split_file": self.split_file,
+            "split_seed": self.split_seed,
+        }
+
+    @property
     def split_part(self) -> str:
         """Which models `--split` says to score."""
         return "test" if self.split is None or self.split_rule else self.split

@@ -20,7 +20,6 @@ as it deals those of a tree. --on_bad_sample=skip leaves out models with unusabl
 the command otherwise.
 """
 
-import os
 import posixpath
 import time
 
@@ -29,7 +28,6 @@ from r2n2_keras import command
 
 def main(config):
     """Prepares data as `config` says."""
-    _start_tensorflow()
     from r2n2_keras.data import archive, preparation, shard_writer
     from r2n2_keras.errors import InputError
     from r2n2_keras.outputs import prepared
@@ -49,19 +47,6 @@ def main(config):
     prepared.print_summary(result, config.out, time.monotonic() - started)
 
 
-def _start_tensorflow():
-    """Imports TensorFlow without Keras: nothing here needs it, and it takes 100 MB and seconds."""
-    setting = "TF_USE_LEGACY_KERAS"  # of which there is none to load, in general
-    before = os.environ.get(setting)
-    os.environ[setting] = "1"
-    try:
-        import tensorflow  # noqa: F401 - what is imported later finds it there
-    finally:
-        os.environ.pop(setting)
-        if before is not None:
-            os.environ[setting] = before
-
-
 def _choice(config):
     """What the settings say to keep."""
     from r2n2_keras.data import preparation, splits
@@ -73,11 +58,7 @@ def _choice(config):
             f"{config.split}. Every part is prepared: change it or leave it out."
         )
     return preparation.Choice(
-        split_rule={  # as in `source.rule_settings`, where Keras is imported
-            "rule": config.split_rule or "r2n2",
-            "split_file": config.split_file,
-            "split_seed": config.split_seed,
-        },
+        split_rule=config.split_settings,
         categories=config.categories,
         excluded=splits.read_exclusions(config.exclude),
         limit=config.limit,

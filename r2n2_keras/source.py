@@ -29,7 +29,7 @@ def find_data(config) -> DataSet:
             f"Expected models in {config.data_location} besides those of --exclude, received "
             "none. Exclude fewer."
         )
-    return splits.split_models(models, keys, **rule_settings(config))
+    return splits.split_models(models, keys, **config.split_settings)
 
 
 def check_rule(config, data: DataSet, place: str) -> None:
@@ -40,21 +40,12 @@ def check_rule(config, data: DataSet, place: str) -> None:
         data: models that were dealt before.
         place: where that is written down.
     """
-    given = config.split_rule and splits.describe(**rule_settings(config))
+    given = config.split_rule and splits.describe(**config.split_settings)
     if given and given != data.split:
         raise InputError(
             f"Expected the split {data.split}, which {place} has, received {given}: models must "
             "not change sides. Leave --split out, or start anew with the other split."
         )
-
-
-def rule_settings(config) -> dict:
-    """The split rule that the settings name, as arguments of `splits.assign`."""
-    return {
-        "rule": config.split_rule or "r2n2",
-        "split_file": config.split_file,
-        "split_seed": config.split_seed,
-    }
 
 
 def _find_tree(config):

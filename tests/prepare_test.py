@@ -134,7 +134,6 @@ def test_another_command_trains_on_it(home):
     data = source.find_data(config.parse(["--data_dir=out"]))
     assert packed.of_data(data) == packed.of_shards("out")
     assert data.split == "random (seed 0)"
-    assert "TF_USE_LEGACY_KERAS" not in os.environ
 
 
 def test_bad_samples_are_skipped_on_request(home, capsys):
@@ -279,9 +278,10 @@ def test_a_claim_of_ten_gigabytes_in_a_process_of_its_own(home):
     code = (
         "import sys\n"
         "from r2n2_keras import command, prepare\n"
-        "from r2n2_keras.outputs import prepared\n"
         "try: command.run(prepare.main, '')\n"
-        "finally: print(prepared.peak_memory(), 'keras' in sys.modules)"
+        "finally:\n"
+        "    from r2n2_keras.outputs import prepared\n"
+        "    print(prepared.peak_memory(), 'keras' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, "--renderings=evil.tar", "--voxels=v.tgz", "--out=out"],

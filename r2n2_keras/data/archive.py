@@ -178,6 +178,11 @@ class Folder(Source):
             return sorted(tf.io.gfile.listdir(folder))
         except tf.errors.OpError as error:
             raise self._unreadable(folder, error) from None
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename "
+                "or remove that file."
+            ) from None
 
     def _read(self, path):
         try:
@@ -224,8 +229,7 @@ class Archive(Source):
     def _read(self, stream, info, place):
         if info.size > MAX_MEMBER:
             raise _too_large(place, info.size)
-        stream.seek(info.offset_data)
-        return self._attempt(info.name, lambda: stream.content(info.size))
+        return self._attempt(info.name, lambda: stream.content(info.offset_data, info.size))
 
     def _attempt(self, last, call):
         """What a call gives; `last` is the newest member's name, for the message where it fails."""
@@ -332,8 +336,9 @@ class _Forward:
                 raise _Damaged("it ends within a member")
             self._position += skipped
 
-    def content(self, size):
-        """The next bytes, all of them."""
+    def content(self, position, size):
+        """The bytes at a position, all of them."""
+        self.seek(position)
         content = self._file.read(size)
         self._position += len(content)
         if len(content) < size:

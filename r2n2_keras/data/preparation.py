@@ -112,23 +112,16 @@ def prepare(
     _clear(out, say)
     with shard_writer.ShardWriter(out, shard_bytes) as writer:
         packer = packing.Packer(writer, models.parts, models.voxels, max_waiting)
-        for member in _wanted_renderings(renderings, choice, models, packer, tally, progress):
-            content = tally.usable(member)
-            if content is None:
-                packer.forget(member.key)
-            elif member.kind is Kind.VIEW:
-                packer.add_view(member.key, member.view, content)
-            else:
-                packer.add_cameras(member.key, content)
-        packer.flush()
+        _pack(renderings, choice, models, packer, tally, progress)
         num_views = packer.num_views
         without = models.parts.keys() - num_views.keys() - tally.bad
         tally.left_out["models without renderings"] = len(without)
         if not num_views:
             raise _no_pairs(renderings, voxels, choice, tally)
+        image_size = struct.unpack(">II", _most_frequent(packer.image_sizes))
         entries = {
             "split": splits.describe(**choice.split_rule),
-            "image_size": list(struct.unpack(">II", _most_frequent(packer.image_sizes))),
+            "image_size": list(image_size),
             "num_views": _most_frequent(Counter(num_views.values())),
             "views": sorted(choice.views) or None,
             "sources": {"renderings": renderings.name, "voxels": voxels.name},
@@ -293,6 +286,19 @@ def _deal(ids, voxels, choice, tally, source):
         )
     parts = splits.limited(sound, choice.limit)
     return _Models(ids, parts, {key: voxels[key] for key in parts})
+
+
+def _pack(source, choice, models, packer, tally, progress):
+    """Hands the files of the wanted models to the packer."""
+    for member in _wanted_renderings(source, choice, models, packer, tally, progress):
+        content = tally.usable(member)
+        if content is None:
+            packer.forget(member.key)
+        elif member.kind is Kind.VIEW:
+            packer.add_view(member.key, member.view, content)
+        else:
+            packer.add_cameras(member.key, content)
+    packer.flush()
 
 
 def _wanted_renderings(source, choice, models, packer, tally, progress) -> Iterator[Member]:
