@@ -63,7 +63,7 @@ def write_data(folder, count):
     with shard_writer.ShardWriter(str(folder)) as writer:
         for key in keys:
             writer.write(parts[key], key, views, voxels=voxels)
-        writer.finish(parts, {"split": "r2n2"})
+        writer.finish(parts, {"split_rule": "r2n2"})
 
 
 def main():

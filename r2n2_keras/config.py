@@ -59,8 +59,8 @@ class Config:
     train_limit: int = _field(0, "Train on the first N training models only. 0: all.", "Data")
     on_bad_sample: Literal["raise", "skip"] = _field(
         "raise",
-        "What train and prepare do with a model that has an unusable file: stop and name it, or "
-        "leave the model out and count it.",
+        "What train, evaluate and prepare do about an unusable file: stop and name it, or go on "
+        "without its model and say so.",
         "Data",
     )
     background: int = _field(
@@ -155,13 +155,13 @@ class Config:
     random_background: tuple[int, ...] = _field(
         (),
         "Training draws each picture's background colour from this range of levels, such as the "
-        "original's 225,255, instead of --background.",
+        "original's 225,255, instead of --background; networks on RGBA ignore it.",
         "Training",
     )
     color_jitter: float = _field(
         0.0,
         "Training changes brightness, contrast and saturation of each picture by up to this part, "
-        "such as 0.2.",
+        "such as 0.2; networks on RGBA ignore it.",
         "Training",
     )
     strategy: Literal["auto", "one_device", "mirrored"] = _field(
@@ -284,12 +284,13 @@ class Config:
         expected = "two levels from 0 to 255, the lower one first"
         _check("random_background", levels, not levels or rising, expected)
         _check("color_jitter", self.color_jitter, 0 <= self.color_jitter < 1, "0 to less than 1")
-        _check(
-            "split_file",
-            self.split_file,
-            self.split != "pix2vox" or self.split_file,
-            "given with --split=pix2vox",
-        )
+        is_pix2vox = self.split == "pix2vox"
+        given_or_not = is_pix2vox == bool(self.split_file) or self.split_rule is None
+        _check("split_file", self.split_file, given_or_not, "given with --split=pix2vox alone")
+        is_random = self.split_rule == "random"
+        is_part = self.split is not None and self.split_rule is None
+        seed_counts = is_random or is_part or not self.split_seed
+        _check("split_seed", self.split_seed, seed_counts, "given with --split=random alone")
         drops = self.learning_rate_drop_steps
         rising = list(drops) == sorted(set(drops)) and min(drops, default=1) > 0
         _check("learning_rate_drop_steps", drops, rising, "a rising list of steps above 0")
@@ -320,7 +321,7 @@ class Config:
     def split_settings(self) -> dict:
         """How models are dealt, as arguments of `splits.assign`."""
         return {
-            "rule": self.split_rule or "r2n2",
+            "rule": self.split_rule or ("pix2vox" if self.split_file else "r2n2"),
             "split_file": self.split_file,
             "split_seed": self.split_seed,
         }

@@ -7,6 +7,9 @@ _TRACE = re.compile(
     r'Graph execution error:.*\n(  File "[^\n]*\n[^\n]*|<stack traces unavailable>)\n', re.DOTALL
 )
 
+# An assertion that fails outside of a graph.
+_ASSERTION = re.compile(r"Summarized data: b['\"](.*?)['\"]$", re.DOTALL)
+
 
 class InputError(ValueError):
     """Something given by the user cannot be used.
@@ -19,4 +22,6 @@ class InputError(ValueError):
 def reason(error) -> str:
     """The message of one of TensorFlow's errors, without the names and traces of graph nodes."""
     message = _TRACE.sub("", str(error.message))
+    if summary := _ASSERTION.search(message):
+        return summary[1]
     return re.split(r"\n| \[Op:| with body ", message.split("}} ")[-1])[0]

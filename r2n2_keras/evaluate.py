@@ -6,9 +6,9 @@
 
 Settings come from the run's flags.cfg; flags given here win. The split is the run's own, from
 split.json; --split=all scores every model of --data_dir, which may be other data. A --model_file
-without a run, an imported one say, is scored on the split that a run on --data_dir would have;
---split=pix2vox or random says which. Scores from different splits must not be compared: the report
-names the one that was used.
+without a run, an imported one say, is scored on the split that a run on --data_dir would have:
+--split_file=ShapeNet.json makes it Pix2Vox's, also beside --split=val. Scores from different splits
+must not be compared: the report names the one that was used.
 
 Writes <workdir>/evaluation.json, evaluation.md and examples.png (a sample of each category), and
 prints the tables.
@@ -22,7 +22,7 @@ from r2n2_keras import command
 def main(config):
     """Evaluates as `config` says."""
     from r2n2_keras import source
-    from r2n2_keras.data import splits
+    from r2n2_keras.data import faults, splits
     from r2n2_keras.data.decode import Frame
     from r2n2_keras.errors import InputError
     from r2n2_keras.evaluation import report, scores
@@ -37,14 +37,14 @@ def main(config):
         )
     model = R2N2.from_file(workdir.model_file(config))
     frame = Frame.of(model, config.background, config.alpha)
-    data = source.find_data(config)
-    models = data.models
     split_file = os.path.join(config.workdir, workdir.SPLIT)
     if config.model_file and not os.path.exists(split_file):
+        data = source.find_data(config)
+        models = data.models
         os.makedirs(config.workdir, exist_ok=True)
     else:
+        models = source.find_models(config)
         data = splits.load_split(split_file, models)
-        source.check_rule(config, data, split_file)
     part, parts = config.split_part, data.parts
     evaluated = models if part == "all" else parts[part]
     if not evaluated:
@@ -59,20 +59,39 @@ def main(config):
             f"received {max(config.eval_views)}. Lower it, or give more --view_ids."
         )
 
-    by_views = scores.score(
-        model,
+    skip = config.on_bad_sample == "skip"
+    by_views, evaluated, bad = faults.on_sound_models(
         evaluated,
         frame,
-        eval_views=config.eval_views,
-        thresholds=config.thresholds,
-        batch_size=config.batch_size,
+        lambda some: scores.score(
+            model,
+            some,
+            frame,
+            eval_views=config.eval_views,
+            thresholds=config.thresholds,
+            batch_size=config.batch_size,
+            view_ids=config.view_ids,
+        ),
+        skip=skip,
+        num_views=max(config.eval_views),
         view_ids=config.view_ids,
     )
     mean_shape_iou = None
     if parts["train"]:
-        mean_shape_iou = scores.mean_shape_iou(
-            parts["train"], parts["val"], evaluated, frame, batch_size=config.batch_size
+        chosen = set(parts["val"])
+        mean_shape_iou, _, more_bad = faults.on_sound_models(
+            [*parts["train"], *parts["val"]],
+            frame,
+            lambda some: scores.mean_shape_iou(
+                [one for one in some if one not in chosen],
+                [one for one in some if one in chosen],
+                evaluated,
+                frame,
+                batch_size=config.batch_size,
+            ),
+            skip=skip,
         )
+        bad += more_bad
     else:
         print("The training models are not in this data: the mean shape is not scored.")
     best = None if config.model_file else workdir.best_row(workdir.read_metrics(config.workdir))
@@ -82,10 +101,12 @@ def main(config):
         model_name=model.name,
         step=best and best["step"],
         split=part,
-        split_rule=data.split,
+        split_rule=data.split_rule,
         mean_shape_iou=mean_shape_iou,
     )
     report.print_report(evaluation)
+    if bad:
+        print(f"Left out for unusable files: {len(bad)}", *bad, sep="\n")
     for name, text in (
         (workdir.EVALUATION, report.to_json(evaluation)),
         (workdir.REPORT, report.to_markdown(evaluation)),

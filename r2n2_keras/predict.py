@@ -85,7 +85,7 @@ def _held_out(config):
             "views of one object."
         )
     split_file = os.path.join(config.workdir, workdir.SPLIT)
-    held_out = splits.load_split(split_file, source.find_data(config).models).parts["test"]
+    held_out = splits.load_split(split_file, source.find_models(config)).parts["test"]
     if not held_out:
         raise InputError(
             f"Expected a held-out model in {config.data_location}, received none. Give --images."

@@ -5,7 +5,7 @@ import sys
 import keras
 
 from r2n2_keras.data import shards, splits
-from r2n2_keras.data.catalogue import DataSet, list_models
+from r2n2_keras.data.catalogue import DataSet, Model, list_models
 from r2n2_keras.errors import InputError
 
 
@@ -17,19 +17,59 @@ def find_data(config) -> DataSet:
     Raises:
         InputError: there are no such models.
     """
-    excluded = splits.read_exclusions(config.exclude)
-    if config.data_dir and shards.is_prepared(config.data_dir):
+    excluded = _exclusions(config)
+    if _is_prepared(config):
         data = shards.read_prepared(config.data_dir, config.categories, excluded)
         check_rule(config, data, config.data_dir)
         return data
     models, keys = _find_tree(config)
+    _tell_unmatched(config, excluded, keys)
+    data = splits.split_models(_without(models, excluded, config), keys, **config.split_settings)
+    if not data.models:
+        raise InputError(
+            f"Expected models of {config.data_location} in the split {data.split_rule}, received "
+            "none that it names. Give the data or the --split_file that belong together."
+        )
+    return data
+
+
+def find_models(config) -> list[Model]:
+    """The models that the settings name, for a run whose split is known.
+
+    Raises:
+        InputError: there are no such models.
+    """
+    excluded = _exclusions(config)
+    if _is_prepared(config):
+        return shards.read_prepared(config.data_dir, config.categories, excluded).models
+    return _without(_find_tree(config)[0], excluded, config)
+
+
+def _is_prepared(config):
+    return config.data_dir and shards.is_prepared(config.data_dir)
+
+
+def _exclusions(config):
+    return splits.read_exclusions(config.exclude)
+
+
+def _without(models, excluded, config):
     models = [model for model in models if model.id not in excluded]
     if not models:
         raise InputError(
             f"Expected models in {config.data_location} besides those of --exclude, received "
             "none. Exclude fewer."
         )
-    return splits.split_models(models, keys, **config.split_settings)
+    return models
+
+
+def _tell_unmatched(config, excluded, keys):
+    """A typing error in --exclude would leave a bad model in."""
+    if unmatched := excluded - set(keys):
+        print(
+            f"Note: {len(unmatched)} of the {len(excluded)} models in {config.exclude} are not in "
+            f"{config.data_location}, such as {'/'.join(min(unmatched))}."
+        )
 
 
 def check_rule(config, data: DataSet, place: str) -> None:
@@ -41,10 +81,10 @@ def check_rule(config, data: DataSet, place: str) -> None:
         place: where that is written down.
     """
     given = config.split_rule and splits.describe(**config.split_settings)
-    if given and given != data.split:
+    if given and given != data.split_rule:
         raise InputError(
-            f"Expected the split {data.split}, which {place} has, received {given}: models must "
-            "not change sides. Leave --split out, or start anew with the other split."
+            f"Expected the split {data.split_rule}, which {place} has, received {given}: models "
+            "must not change sides. Leave --split out, or start anew with the other split."
         )
 
 
@@ -80,4 +120,6 @@ def describe(data: DataSet) -> str:
     """One line on who trains, validates and tests."""
     counts = ", ".join(f"{len(data.parts[part])} {part}" for part in splits.SPLITS)
     categories = {model.category for model in data.models}
-    return f"Models: {counts}, split {data.split}; categories: {', '.join(sorted(categories))}."
+    return (
+        f"Models: {counts}, split {data.split_rule}; categories: {', '.join(sorted(categories))}."
+    )

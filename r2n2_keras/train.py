@@ -31,17 +31,23 @@ def main(config):
             "Expected --weights with import_weights only, received it with train, which starts "
             "from fresh weights or goes on with the run in --workdir. Leave it out."
         )
+    if config.split and not config.split_rule:
+        raise InputError(
+            f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
+            f"{config.split}. Training takes the train models: change it or leave it out."
+        )
     workdir.check_workdir(config)
     strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
-    data = source.find_data(config)
     split = os.path.join(config.workdir, workdir.SPLIT)
     if config.workdir and os.path.isfile(split) and not config.overwrite:
-        data = splits.load_split(split, data.models, complete=True)
+        data = splits.load_split(split, source.find_models(config), complete=True)
         source.check_rule(config, data, split)
-    elif config.train_limit:
-        data.parts["train"] = data.parts["train"][: config.train_limit]
+    else:
+        data = source.find_data(config)
+        if config.train_limit:
+            data.parts["train"] = data.parts["train"][: config.train_limit]
     parts = data.parts
     print(f"{source.describe(data)} Replicas: {strategy.num_replicas_in_sync}.")
     loop.check_data(config, parts)

@@ -1,6 +1,7 @@
 """Prepared data, splits by name, exclusions and bad samples, through the commands a user types."""
 
 import json
+import re
 import shutil
 import tarfile
 
@@ -56,7 +57,7 @@ def test_tree_and_prepared_data_train_and_score_the_same(tree, prepared, tmp_pat
 def test_a_run_keeps_its_split_rule(tree, tmp_path):
     data = f"--data_dir={tree}"
     succeed("train", *TRAIN, data, "--split=random", "--split_seed=3", cwd=tmp_path)
-    assert _split(tmp_path)["split"] == "random (seed 3)"
+    assert _split(tmp_path)["split_rule"] == "random (seed 3)"
     printed = succeed("evaluate", "--workdir=run", "--eval_views=1", cwd=tmp_path)
     assert "4 test models of the split random (seed 3)" in printed
     line = fail("train", *TRAIN, data, "--split=r2n2", cwd=tmp_path)
@@ -81,7 +82,7 @@ def test_pix2vox_split(tree, tmp_path):
     flags = (*TRAIN, f"--data_dir={tree}", "--split=pix2vox")
     succeed("train", *flags, f"--split_file={split_file}", cwd=tmp_path)
     split = _split(tmp_path)
-    assert split["split"] == "pix2vox (ShapeNet.json)"
+    assert re.fullmatch(r"pix2vox \(ShapeNet\.json, sha256 [0-9a-f]{8}\)", split["split_rule"])
     assert split["test"] == [f"03001627/{chairs[1]}"] and len(split["train"]) == 3
     assert "--split_file to be given with --split=pix2vox" in fail("train", *flags, cwd=tmp_path)
 

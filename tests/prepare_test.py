@@ -119,7 +119,7 @@ def test_what_to_keep(home, capsys):
     assert all(key.startswith(CHAIR) and not key.endswith("m1") for _, key in found)
     assert all(set(views) == {"01", "02"} for _, views in found.values())
     manifest = json.loads((home / "out" / "manifest.json").read_text())
-    assert manifest["split"] == "random (seed 5)"
+    assert manifest["split_rule"] == "random (seed 5)"
     assert manifest["sources"] == {"renderings": "r.tgz", "voxels": "v.tgz"}
     output = capsys.readouterr().out
     assert "Wrote 4 models with 8 renderings" in output
@@ -133,7 +133,7 @@ def test_another_command_trains_on_it(home):
     run("--renderings=both.tgz", "--voxels=both.tgz", "--out=out", "--split=random")
     data = source.find_data(config.parse(["--data_dir=out"]))
     assert packed.of_data(data) == packed.of_shards("out")
-    assert data.split == "random (seed 0)"
+    assert data.split_rule == "random (seed 0)"
 
 
 def test_bad_samples_are_skipped_on_request(home, capsys):
@@ -276,12 +276,11 @@ def test_a_claim_of_ten_gigabytes_in_a_process_of_its_own(home):
     (home / "evil.tar").write_bytes(start + header + bytes(50_000))
     before = everything(home)
     code = (
-        "import sys\n"
         "from r2n2_keras import command, prepare\n"
         "try: command.run(prepare.main, '')\n"
         "finally:\n"
         "    from r2n2_keras.outputs import prepared\n"
-        "    print(prepared.peak_memory(), 'keras' in sys.modules)"
+        "    print(prepared.peak_memory())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, "--renderings=evil.tar", "--voxels=v.tgz", "--out=out"],
@@ -291,9 +290,7 @@ def test_a_claim_of_ten_gigabytes_in_a_process_of_its_own(home):
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: ")
     assert "evil.tar" in line
-    peak, with_keras = result.stdout.split()
-    assert int(peak) < 1_000_000_000
-    assert with_keras == "False"  # 100 MB and seconds for nothing
+    assert int(result.stdout) < 1_000_000_000
     assert everything(home) == before
 
 

@@ -43,7 +43,7 @@ class Augmentation:
         Returns:
             float32 `(B, T, 9)` in [0, 1), for `looks`; None where nothing is random.
         """
-        if self == PLAIN:
+        if self == NO_AUGMENTATION:
             return None
         return tf.random.stateless_uniform([*shape, 9], seed)
 
@@ -72,4 +72,4 @@ class Augmentation:
         return brightness * contrast * matrix, 0.5 * (1.0 - contrast[..., 0, 0])
 
 
-PLAIN = Augmentation()
+NO_AUGMENTATION = Augmentation()

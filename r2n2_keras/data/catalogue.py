@@ -94,6 +94,7 @@ class ViewTable:
         self._list_of = tf.constant([numbers[model.views] for model in models], tf.int32)
         self._names = tf.ragged.constant(lists, dtype=tf.string).to_tensor()
         self._counts = tf.constant([len(views) for views in lists], tf.int32)
+        self.most = max(map(len, lists))  # renderings that any model has
 
     def __call__(self, indices):
         """Names, string `(B, V)`, and how many of them each model has, int32 `(B,)`."""
@@ -126,11 +127,11 @@ class DataSet:
 
     Attributes:
         parts: models of "train", "val" and "test", each sorted by synset and model id.
-        split: the rule that dealt them, in words.
+        split_rule: the rule that dealt them, in words.
     """
 
     parts: dict[str, list[Model]]
-    split: str
+    split_rule: str
 
     @property
     def models(self) -> list[Model]:

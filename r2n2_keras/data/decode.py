@@ -23,7 +23,7 @@ from r2n2_keras.data.binvox import (
 MAX_PNG_EDGE = 4096  # a picture may claim more pixels than the memory holds in a few bytes of file
 CROP_MARGIN = 10  # the original crops its renderings of 137 pixels to 127
 
-_PNG = b"\x89PNG"
+PNG = b"\x89PNG"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Look(NamedTuple):
         place: (down, right) in [0, 1): which of the possible crops. None: the centre.
         mirrored: scalar bool, left for right. None: no.
         background: float `(3,)`, 0 to 255. None: the frame's.
-        colour: float `(3, 3)` and a scalar: the object's RGB in [0, 1] becomes `rgb @ a + b`, cut
-            to [0, 1]. None: unchanged.
+        colour: float `(3, 3)` and a scalar: the object's RGB in [0, 1] becomes `rgb @ a + b`; what
+            is composited of it is cut to [0, 1]. None: unchanged.
     """
 
     place: object = None
@@ -158,7 +158,7 @@ def picture(content, frame):
     first picture counts. See `view`.
     """
     # By itself, as `decode_image` loses a colour that a PNG names as transparent.
-    is_png = tf.equal(tf.strings.substr(content, 0, 4), _PNG)
+    is_png = tf.equal(tf.strings.substr(content, 0, 4), PNG)
     rgba = tf.cond(
         is_png,
         lambda: png(content),

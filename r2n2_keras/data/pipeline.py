@@ -9,12 +9,13 @@ Letters: B batch, T views, H W pixels, C channels, N grid edge.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
 
 from r2n2_keras.data import decode
-from r2n2_keras.data.augment import PLAIN, Augmentation
+from r2n2_keras.data.augment import NO_AUGMENTATION, Augmentation
 from r2n2_keras.data.catalogue import Model, TreeFiles, TreeTable
 from r2n2_keras.data.decode import Frame
 from r2n2_keras.data.shards import ShardTable
@@ -25,6 +26,9 @@ _SHUFFLE_KEY = np.int64(498247692)
 _MAX_UNROLLED = 8  # views that the graph decodes one by one instead of in a loop
 # Streams of random numbers that must not meet are told apart by what is added to the seed.
 _MODELS, _NUM_VIEWS, _VIEWS, _AUGMENTATION = (number << 32 for number in range(4))
+
+# (step, place in the batch): number of the model.
+StandIns = Mapping[tuple[int, int], int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +50,10 @@ class Sampling:
     view_ids: tuple[int, ...] = ()
     view_sampling: str = "without_replacement"
     seed: int = 0
-    augmentation: Augmentation = PLAIN
+    augmentation: Augmentation = NO_AUGMENTATION
 
     @property
-    def most_views(self) -> int:
+    def required_views(self) -> int:
         """How many different renderings a model must have."""
         return 1 if self.view_sampling == "with_replacement" else self.view_range[1]
 
@@ -78,23 +82,22 @@ class Sampling:
         seed = self._seeds(_NUM_VIEWS, step)
         return tf.random.stateless_uniform((), seed, fewest, most + 1, tf.int32)
 
-    def places(self, step, num_views, available):
+    def places(self, step, num_views, available, most):
         """Which of its model's renderings every sample of a batch shows: int32 `(B, T)`.
 
         Args:
             step: number of the batch.
             num_views: T.
             available: how many renderings each sample's model has, int32 `(B,)`.
+            most: how many renderings any model has. Not any of the batch: a sample's views must not
+                depend on its neighbours.
         """
-        first = tf.range(num_views)[None, :]
         if self.view_sampling == "first":
-            return tf.tile(first, [self.batch_size, 1])
+            return tf.tile(tf.range(num_views)[None, :], [self.batch_size, 1])
         seed = self._seeds(_VIEWS, step)
         if self.view_sampling == "with_replacement":
-            shape = [self.batch_size, num_views]
-            draws = tf.random.stateless_uniform(shape, seed)
+            draws = tf.random.stateless_uniform([self.batch_size, num_views], seed)
             return tf.cast(draws * tf.cast(available[:, None], tf.float32), tf.int32)
-        most = tf.reduce_max(available)
         ranks = tf.random.stateless_uniform([self.batch_size, most], seed)
         # Where a model has fewer renderings than others, the rest of its row comes last.
         ranks += tf.cast(tf.range(most)[None, :] >= available[:, None], tf.float32)
@@ -121,7 +124,7 @@ def training_batches(
     steps: int,
     worker: int = 0,
     workers: int = 1,
-    replaced: Mapping[int, int] | None = None,
+    stand_ins: StandIns = MappingProxyType({}),
 ) -> tf.data.Dataset:
     """Batches number `first_step` to `steps - 1` of a shuffled, endless stream.
 
@@ -135,60 +138,80 @@ def training_batches(
         steps: number after the last batch.
         worker: which worker this is. Each gets an equal part of every batch, in order.
         workers: how many there are.
-        replaced: numbers of models that cannot be used, each with the one that stands in.
+        stand_ins: numbers of the models that take the place of samples that cannot be used.
 
     Returns:
         A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`.
 
     Raises:
-        InputError: a model lacks views that are asked for.
+        InputError: there is no model, a model lacks views that are asked for, or the workers cannot
+            share a batch evenly.
     """
     if not models:
         raise InputError("Expected at least one training model, received none. Give more data.")
-    require_views(models, sampling.most_views, sampling.view_ids, flag="--num_views")
+    if sampling.batch_size % workers:
+        raise InputError(
+            f"Expected --batch_size to be a multiple of the {workers} workers, received "
+            f"{sampling.batch_size}. Change it."
+        )
+    require_views(models, sampling.required_views, sampling.view_ids, flag="--num_views")
     table = _table(models)
-    share = slice(
-        worker * sampling.batch_size // workers, (worker + 1) * sampling.batch_size // workers
-    )
-    replacement = np.arange(len(models))
-    for index, other in (replaced or {}).items():
-        replacement[index] = other
-
-    def plan(step):
-        """What the samples of a batch are: everything that is drawn is drawn here, at once."""
-        indices = sampling.indices(step, len(models))
-        if replaced:
-            indices = tf.gather(tf.constant(replacement), indices)
-        num_views = sampling.num_views(step)
-        if sampling.view_ids:
-            views = [[view_name(view) for view in sampling.view_ids]]
-            views = tf.tile(tf.constant(views), [sampling.batch_size, 1])
-        else:
-            views, available = table.views(indices)
-            places = sampling.places(step, num_views, available)
-            views = tf.gather(views, places, batch_dims=1)
-            known = num_views if isinstance(num_views, int) else None
-            views = tf.ensure_shape(views, (sampling.batch_size, known))
-        parts = [indices, views]
-        draws = sampling.draws(step, num_views)
-        if draws is not None:
-            parts.append(draws)
-        return tuple(part[share] for part in parts)
+    plan = _planner(table, len(models), sampling, stand_ins)
+    share = sampling.batch_size // workers
+    mine = slice(worker * share, (worker + 1) * share)
 
     def sample(index, views, draws=None):
         contents, voxels = table.read(index, views)
         images = _decode(contents, views.shape[0], frame, sampling.augmentation, draws)
         return images, decode.binvox(voxels, frame.grid_edge)
 
-    dataset = tf.data.Dataset.range(first_step, steps).map(plan).unbatch()
+    dataset = tf.data.Dataset.range(first_step, steps)
+    dataset = dataset.map(lambda step: tuple(part[mine] for part in plan(step))).unbatch()
     dataset = dataset.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-    return _finish(dataset.batch(share.stop - share.start, drop_remainder=True))
+    return _finish(dataset.batch(share, drop_remainder=True))
 
 
-def batch_indices(count: int, sampling: Sampling, step: int) -> list[int]:
-    """Numbers of the models in a batch of `training_batches`, in order."""
-    indices = sampling.indices(tf.constant(step, tf.int64), tf.constant(count, tf.int64))
-    return indices.numpy().tolist()
+def batch_samples(
+    models: Sequence[Model],
+    sampling: Sampling,
+    step: int,
+    stand_ins: StandIns = MappingProxyType({}),
+) -> list[tuple[int, list[str]]]:
+    """The samples of a batch of `training_batches`: numbers of models, and names of their views."""
+    plan = _planner(_table(models), len(models), sampling, stand_ins)
+    indices, views, *_ = plan(tf.constant(step, tf.int64))
+    names = [[name.decode() for name in row] for row in views.numpy()]
+    return list(zip(indices.numpy().tolist(), names, strict=True))
+
+
+def _planner(table, count, sampling, stand_ins):
+    """A function of a step that draws, at once, all that is drawn for its batch.
+
+    It gives the numbers of the models, int64 `(B,)`, the names of the views, string `(B, T)`, and
+    what the augmentation drew, `(B, T, ...)`, where there is any.
+    """
+    places = tf.constant(list(stand_ins), tf.int64, [len(stand_ins), 2])
+    models = tf.constant(list(stand_ins.values()), tf.int64, [len(stand_ins)])
+
+    def plan(step):
+        indices = sampling.indices(step, count)
+        if stand_ins:
+            here = places[:, 0] == step
+            indices = tf.tensor_scatter_nd_update(indices, places[here][:, 1:], models[here])
+        num_views = sampling.num_views(step)
+        if sampling.view_ids:
+            names = [[view_name(view) for view in sampling.view_ids]]
+            views = tf.tile(tf.constant(names), [sampling.batch_size, 1])
+        else:
+            names, available = table.views(indices)
+            chosen = sampling.places(step, num_views, available, table.views.most)
+            views = tf.gather(names, chosen, batch_dims=1)
+            known = num_views if isinstance(num_views, int) else None
+            views = tf.ensure_shape(views, (sampling.batch_size, known))
+        draws = sampling.draws(step, num_views)
+        return (indices, views) if draws is None else (indices, views, draws)
+
+    return plan
 
 
 def evaluation_batches(
@@ -206,8 +229,8 @@ def evaluation_batches(
         batch may be smaller.
     """
     require_views(models, num_views, view_ids, flag="--eval_views or --num_views")
-    fixed = [view_name(view) for view in view_ids]
     table = _table(models)
+    fixed = [view_name(view) for view in view_ids]
 
     def sample(index):
         views = tf.constant(fixed) if fixed else table.views(index[None])[0][0, :num_views]
@@ -218,6 +241,11 @@ def evaluation_batches(
     dataset = tf.data.Dataset.range(len(models))
     dataset = dataset.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
     return _finish(dataset.batch(batch_size))
+
+
+def evaluation_views(model: Model, num_views: int, view_ids: Sequence[int] = ()) -> list[str]:
+    """Names of the renderings that `evaluation_batches` reads of a model."""
+    return [view_name(view) for view in view_ids] or list(model.views[:num_views])
 
 
 def voxel_batches(models: Sequence[Model], frame: Frame, batch_size: int) -> tf.data.Dataset:
@@ -231,7 +259,7 @@ def voxel_batches(models: Sequence[Model], frame: Frame, batch_size: int) -> tf.
     return _finish(dataset.batch(batch_size))
 
 
-def _decode(contents, count, frame, augmentation=PLAIN, draws=None):
+def _decode(contents, count, frame, augmentation=NO_AUGMENTATION, draws=None):
     """Decodes the views of a sample.
 
     Args:

@@ -120,7 +120,7 @@ def prepare(
             raise _no_pairs(renderings, voxels, choice, tally)
         image_size = struct.unpack(">II", _most_frequent(packer.image_sizes))
         entries = {
-            "split": splits.describe(**choice.split_rule),
+            "split_rule": splits.describe(**choice.split_rule),
             "image_size": list(image_size),
             "num_views": _most_frequent(Counter(num_views.values())),
             "views": sorted(choice.views) or None,

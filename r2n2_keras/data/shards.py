@@ -18,7 +18,7 @@ A record is a `tf.train.Example` with the features, all of them bytes:
 The manifest:
 
     format_version
-    split                            the rule that dealt the models, in words
+    split_rule                       the rule that dealt the models, in words
     image_size, num_views            width and height, and renderings of a model: the most frequent
     views                            numbers of the views that --views kept; null: all
     sources                          {"renderings", "voxels"}: names of the archives or folders
@@ -53,7 +53,7 @@ INDEX_COLUMNS = ("split", "synset_id", "model_id", "shard", "offset", "views", "
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Record:
     """A record of a model.
 
     Attributes:
@@ -73,38 +73,38 @@ class Part:
 class ShardFiles:
     """Where a model of prepared data lies: its records, in the order in which they were written."""
 
-    parts: tuple[Part, ...]
+    records: tuple[Record, ...]
 
-    def part_of(self, view: str) -> Part:
+    def record_of(self, view: str) -> Record:
         """The record that holds a view."""
-        return next(part for part in reversed(self.parts) if view in part.views)
+        return next(record for record in reversed(self.records) if view in record.views)
 
     @property
-    def voxels_part(self) -> Part:
+    def voxels_record(self) -> Record:
         """The record that holds the voxels."""
-        return next(part for part in reversed(self.parts) if part.has_voxels)
+        return next(record for record in reversed(self.records) if record.has_voxels)
 
     def view_name(self, view: str) -> str:
         """What to call a rendering in a message."""
-        part = self.part_of(view)
-        return f"{view}.png in the record at byte {part.offset} of {part.shard}"
+        record = self.record_of(view)
+        return f"{view}.png in the record at byte {record.offset} of {record.shard}"
 
     @property
     def voxels_name(self) -> str:
         """What to call the binvox file in a message."""
-        part = self.voxels_part
-        return f"model.binvox in the record at byte {part.offset} of {part.shard}"
+        record = self.voxels_record
+        return f"model.binvox in the record at byte {record.offset} of {record.shard}"
 
     def read_view(self, view: str) -> bytes:
         """The bytes of one rendering."""
-        part = self.part_of(view)
-        renderings, _ = read_record(part.shard, part.offset, [view])
+        record = self.record_of(view)
+        renderings, _ = read_record(record.shard, record.offset, [view])
         return renderings[0].numpy()
 
     def read_voxels(self) -> bytes:
         """The bytes of the binvox file."""
-        part = self.voxels_part
-        return read_record(part.shard, part.offset, [])[1].numpy()
+        record = self.voxels_record
+        return read_record(record.shard, record.offset, [])[1].numpy()
 
 
 def read_record(shard, offset, views):
@@ -149,20 +149,21 @@ class ShardTable:
     """The records of models as tensors, so that the graph finds a model's bytes by its index."""
 
     def __init__(self, models: Sequence[Model]):
-        parts = list(dict.fromkeys(part for model in models for part in model.files.parts))
-        numbers = {part: number for number, part in enumerate(parts)}
-        shards = list(dict.fromkeys(part.shard for part in parts))
+        records = dict.fromkeys(record for model in models for record in model.files.records)
+        numbers = {record: number for number, record in enumerate(records)}
+        shards = list(dict.fromkeys(record.shard for record in records))
         places = {shard: place for place, shard in enumerate(shards)}
         self._shards = tf.constant(shards)
-        self._shard_of = tf.constant([places[part.shard] for part in parts], tf.int32)
-        self._offsets = tf.constant([part.offset for part in parts], tf.int64)
-        self._voxels_part = tf.constant([numbers[m.files.voxels_part] for m in models], tf.int32)
+        self._shard_of = tf.constant([places[record.shard] for record in records], tf.int32)
+        self._offsets = tf.constant([record.offset for record in records], tf.int64)
+        with_voxels = [numbers[model.files.voxels_record] for model in models]
+        self._voxels_record = tf.constant(with_voxels, tf.int32)
         # One number where one record holds all, else the number of each view's record.
-        self._scattered = any(len(model.files.parts) > 1 for model in models)
-        self._parts_of_views = tf.constant(
+        self._scattered = any(len(model.files.records) > 1 for model in models)
+        self._records_of_views = tf.constant(
             [
-                " ".join(str(numbers[model.files.part_of(view)]) for view in model.views)
-                if len(model.files.parts) > 1
+                " ".join(str(numbers[model.files.record_of(view)]) for view in model.views)
+                if len(model.files.records) > 1
                 else ""
                 for model in models
             ]
@@ -172,30 +173,30 @@ class ShardTable:
     def read(self, index, views):
         """Bytes of the named renderings, string `(T,)`, and of the voxels of a model."""
         if not self._scattered:
-            return self._read_part(self._voxels_part[index], views)
+            return self._read(self._voxels_record[index], views)
         return tf.cond(
-            tf.equal(self._parts_of_views[index], ""),
-            lambda: self._read_part(self._voxels_part[index], views),
+            tf.equal(self._records_of_views[index], ""),
+            lambda: self._read(self._voxels_record[index], views),
             lambda: self._gather(index, views),
         )
 
     def read_voxels(self, index):
         """Bytes of the voxels of a model."""
-        return self._read_part(self._voxels_part[index], [])[1]
+        return self._read(self._voxels_record[index], [])[1]
 
-    def _read_part(self, part, views):
-        shard = self._shards[self._shard_of[part]]
-        return read_record(shard, self._offsets[part], views)
+    def _read(self, record, views):
+        shard = self._shards[self._shard_of[record]]
+        return read_record(shard, self._offsets[record], views)
 
     def _gather(self, index, views):
         """The same for a model of several records."""
-        parts = tf.strings.to_number(tf.strings.split(self._parts_of_views[index]), tf.int32)
+        records = tf.strings.to_number(tf.strings.split(self._records_of_views[index]), tf.int32)
         names, _ = self.views(index[None])
         same = tf.cast(views[:, None] == names, tf.int32)
-        parts = tf.gather(parts, tf.argmax(same, axis=1))
+        records = tf.gather(records, tf.argmax(same, axis=1))
         renderings = tf.map_fn(
-            lambda view_part: self._read_part(view_part[1], view_part[0][None])[0][0],
-            (views, parts),
+            lambda place: self._read(place[1], place[0][None])[0][0],
+            (views, records),
             fn_output_signature=tf.string,
         )
         return renderings, self.read_voxels(index)
@@ -216,20 +217,23 @@ def read_manifest(data_dir: str) -> dict:
     path = posixpath.join(data_dir, MANIFEST)
     try:
         manifest = json.loads(_read(path))
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise InputError(
-                f"Expected prepared data of format version {FORMAT_VERSION}, received version "
-                f"{manifest['format_version']!r} in {path}. Prepare the data again."
-            )
+        version = manifest["format_version"]
         sizes = {shard["name"]: shard["bytes"] for shard in manifest["shards"]}
-        _ = manifest["split"], manifest["index"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        texts = [manifest["split_rule"], manifest["index"]["sha256"], *sizes]
+        if not all(isinstance(text, str) for text in texts) or any("/" in name for name in sizes):
+            raise TypeError("names and checksums are strings")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"Expected the manifest of prepared data, received {path}, which cannot be read "
             f"({type(error).__name__}: {error}). Prepare the data again."
         ) from None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"Expected prepared data of format version {FORMAT_VERSION}, received version "
+            f"{version!r} in {path}. Prepare the data again."
+        )
     for name, size in sizes.items():
         shard = posixpath.join(data_dir, name)
         try:
@@ -272,10 +276,10 @@ def read_prepared(
             f"Expected models in {data_dir}, received none that --categories and --exclude leave. "
             "Change them."
         )
-    return DataSet(parts, manifest["split"])
+    return DataSet(parts, manifest["split_rule"])
 
 
-def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Part]]:
+def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Record]]:
     """The records of every model, by (split, (synset id, model id)), in the order of the index.
 
     Raises:
@@ -290,19 +294,19 @@ def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Part
             f"Expected the index that {MANIFEST} beside it names, received {path} with another "
             "checksum. Copy the file again, or prepare the data again."
         )
-    rows: dict[tuple[str, Key], list[Part]] = {}
+    rows: dict[tuple[str, Key], list[Record]] = {}
     try:
         for row in csv.DictReader(content.decode().splitlines()):
             if row["split"] not in SPLITS:
                 raise ValueError(f"split {row['split']!r}")
             key = row["synset_id"], row["model_id"]
-            part = Part(
+            record = Record(
                 shards[row["shard"]],
                 int(row["offset"]),
                 tuple(row["views"].split()),
                 row["voxels"] == "1",
             )
-            rows.setdefault((row["split"], key), []).append(part)
+            rows.setdefault((row["split"], key), []).append(record)
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise InputError(
             f"Expected the index of prepared data, received {path}, which cannot be read "

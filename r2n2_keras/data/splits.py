@@ -14,15 +14,18 @@ A model's part depends on all ids of its category, also on those that are left o
 partner, so that leaving one out moves no other.
 """
 
+import hashlib
 import heapq
 import json
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from r2n2_keras.atomic import replacing
+from r2n2_keras.data import remote
 from r2n2_keras.data.catalogue import DataSet, Model
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reason
 
 SPLITS = ("train", "val", "test")
 
@@ -68,28 +71,34 @@ def assign(
 
 
 def describe(rule: str, split_file: str = "", split_seed: int = 0) -> str:
-    """A rule in words that name all it depends on."""
+    """A rule in words that tell it from every other.
+
+    Raises:
+        InputError: the split file cannot be read.
+    """
     if rule == "pix2vox":
-        return f"pix2vox ({split_file.rpartition('/')[2]})"
+        checksum = hashlib.sha256(_read(split_file, "--split_file").encode()).hexdigest()
+        return f"pix2vox ({split_file.rpartition('/')[2]}, sha256 {checksum[:8]})"
     return f"random (seed {split_seed})" if rule == "random" else rule
 
 
 def _read_pix2vox(path: str) -> dict[Key, str]:
+    content = _read(path, "--split_file")
+    names = []
     try:
-        with open(path) as file:
-            categories = json.load(file)
-        names = [
-            ((category["taxonomy_id"], model_id), part)
-            for category in categories
-            for part in SPLITS
-            for model_id in category[part]
-        ]
-        parts = dict(names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for category in json.loads(content):
+            for part in SPLITS:
+                if not isinstance(category[part], list):
+                    raise TypeError(f"{part!r} is no list")
+                names += [((category["taxonomy_id"], name), part) for name in category[part]]
+        if not names or not all(isinstance(text, str) for key, _ in names for text in key):
+            raise TypeError("ids are strings, and there is at least one")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"Expected --split_file to be the ShapeNet.json of Pix2Vox, received {path}, which "
             f"cannot be read ({type(error).__name__}: {error}). Give another file."
         ) from None
+    parts = dict(names)
     for key, part in names:
         if parts[key] != part:
             raise InputError(
@@ -97,6 +106,20 @@ def _read_pix2vox(path: str) -> dict[Key, str]:
                 f"and {parts[key]}. Mend the file."
             )
     return parts
+
+
+def _read(path, flag):
+    """The text of a file or URL."""
+    remote.require(path)
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read().decode("utf-8-sig")
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        found = reason(error) if isinstance(error, tf.errors.OpError) else "it is no UTF-8 text"
+        raise InputError(
+            f"Expected {flag} to be a file, received {path}, which cannot be read ({found}). Give "
+            "another file."
+        ) from None
 
 
 def limited(parts: dict[Key, str], limit: int) -> dict[Key, str]:
@@ -132,16 +155,8 @@ def read_exclusions(path: str) -> set[Key]:
     """
     if not path:
         return set()
-    try:
-        with open(path) as file:
-            lines = [line.partition("#")[0].strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "Expected --exclude to be a file of lines `synset_id/model_id`, received "
-            f"{path}, which cannot be read ({getattr(error, 'strerror', None) or error}). "
-            "Give another file."
-        ) from None
-    keys = [tuple(line.split("/")) for line in lines if line]
+    lines = [line.partition("#")[0] for line in _read(path, "--exclude").splitlines()]
+    keys = [tuple(word.strip() for word in line.split("/")) for line in lines if line.strip()]
     for key in keys:
         if len(key) != 2 or not all(key):
             raise InputError(
@@ -174,7 +189,7 @@ def save_split(path: str, data: DataSet) -> None:
     """Writes the names of the models of each part, and the rule that dealt them."""
     names = {part: [model.key for model in data.parts[part]] for part in SPLITS}
     with replacing(path) as partial, open(partial, "w") as file:
-        json.dump({"split": data.split, **names}, file, indent=1)
+        json.dump({"split_rule": data.split_rule, **names}, file, indent=1)
 
 
 def load_split(path: str, models: Collection[Model], complete: bool = False) -> DataSet:
@@ -192,8 +207,8 @@ def load_split(path: str, models: Collection[Model], complete: bool = False) -> 
         with open(path) as file:
             saved = json.load(file)
         keys = {part: set(saved[part]) for part in SPLITS}
-        split = saved.get("split", "r2n2")  # what runs of 0.1.0 do not say
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        split_rule = saved.get("split_rule", "r2n2")  # what runs of 0.1.0 do not say
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"Expected the split of a run, received {path}, which cannot be read "
             f"({type(error).__name__}: {error}). Give the --workdir of a run that `train` made."
@@ -206,4 +221,4 @@ def load_split(path: str, models: Collection[Model], complete: bool = False) -> 
             "--overwrite."
         )
     parts = {part: [model for model in models if model.key in keys[part]] for part in SPLITS}
-    return DataSet(parts, split)
+    return DataSet(parts, split_rule)

@@ -195,21 +195,21 @@ class Prepared:
     @staticmethod
     def open(candidate: Candidate) -> Opened:
         """Reads a model's records."""
-        parts = candidate.files.parts
+        records = candidate.files.records
         pictures, voxels, problems = {}, None, []
-        for part in parts:
+        for record in records:
             try:
-                renderings, grid = _read_record(part)
+                renderings, grid = _read_record(record)
             except Fault as fault:
-                place = f"record at byte {part.offset} of {part.shard}"
+                place = f"record at byte {record.offset} of {record.shard}"
                 path = f"{'/'.join(candidate.key)} in the {place}"
                 problems.append(fault.at(path, candidate.key))
                 continue
-            pictures.update(zip(part.views, renderings, strict=True))
-            voxels = grid if part.has_voxels else voxels
+            pictures.update(zip(record.views, renderings, strict=True))
+            voxels = grid if record.has_voxels else voxels
         return Opened(
-            tuple(sorted({view for part in parts for view in part.views})),
-            any(part.has_voxels for part in parts),
+            tuple(sorted({view for record in records for view in record.views})),
+            any(record.has_voxels for record in records),
             pictures.get,
             lambda: voxels,
             problems,

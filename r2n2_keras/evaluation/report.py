@@ -106,7 +106,10 @@ def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
 def title(report: dict) -> str:
     """What was scored, in a line."""
     step = "" if report["step"] is None else f" at step {report['step']}"
-    scored = f"{report['split']} models of the split {report['split_rule']}"
+    if report["split"] == "all":
+        scored = f"models, whatever their part of the split {report['split_rule']}"
+    else:
+        scored = f"{report['split']} models of the split {report['split_rule']}"
     return f"{report['model']}{step}, {report['samples']} {scored}"
 
 

@@ -51,7 +51,8 @@ def score(model, models, frame, *, eval_views, thresholds, batch_size, view_ids=
     batches = pipeline.evaluation_batches(
         models, frame, batch_size=batch_size, num_views=max(eval_views), view_ids=view_ids
     )
-    for images, voxels in faults.explained(batches, models, frame, batch_size):
+    most = max(eval_views)
+    for images, voxels in faults.explained(batches, models, frame, batch_size, most, view_ids):
         for views in eval_views:
             _, _, occupancy = predict(images[:, :views], voxels)
             columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds))
@@ -71,7 +72,7 @@ def examples(model, models, frame, *, num_views, threshold, view_ids=()):
     )
     rows = []
     for sample, (images, voxels) in zip(
-        chosen, faults.explained(batches, chosen, frame, 1), strict=True
+        chosen, faults.explained(batches, chosen, frame, 1, num_views, view_ids), strict=True
     ):
         occupancy = model.predict(images, verbose=0)
         iou = float(voxel_iou(voxels, occupancy, threshold)[0])

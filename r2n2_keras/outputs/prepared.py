@@ -83,7 +83,7 @@ def print_summary(result: Result, out: str, seconds: float) -> None:
     size = sum(shard["bytes"] for shard in shards) + manifest["index"]["bytes"]
     print(
         f"Wrote {_count(sum(counts), 'model')} with {_count(result.renderings, 'rendering')} to "
-        f"{out}: {_count(len(shards), 'shard')}, {_size(size)}, split {manifest['split']}."
+        f"{out}: {_count(len(shards), 'shard')}, {_size(size)}, split {manifest['split_rule']}."
     )
     records = sum(shard["records"] for shard in shards)
     if records > 2 * sum(counts):

@@ -41,8 +41,9 @@ def check_data(config, parts):
                 "three models of a category."
             )
     sampling = sampling_of(config)
-    for split, most in (("train", sampling.most_views), ("val", config.view_range[1])):
-        pipeline.require_views(parts[split], most, config.view_ids, flag="--num_views")
+    flag = "--num_views"
+    pipeline.require_views(parts["train"], sampling.required_views, config.view_ids, flag)
+    pipeline.require_views(parts["val"], sampling.required_views, config.view_ids, flag)
 
 
 def sampling_of(config) -> pipeline.Sampling:
@@ -129,16 +130,17 @@ def train(config, strategy, parts):
             run.save_checkpoint()
         elif step % config.checkpoint_every_steps == 0:
             run.save_checkpoint()
-    _tell_left_out([*stream.left_out.values(), *run.left_out])
+    _tell_left_out({**stream.left_out, **run.left_out})
     if config.dry_run:
         print(f"Dry run: {last} steps done, nothing written.")
 
 
-def _tell_left_out(reasons):
+def _tell_left_out(faults_of_models):
     """Says which models training went on without."""
-    if reasons:
-        models = "model" if len(reasons) == 1 else "models"
-        print(f"Left out {len(reasons)} {models} with unusable files:", *reasons, sep="\n  ")
+    if faults_of_models:
+        models = "model" if len(faults_of_models) == 1 else "models"
+        print(f"Left out {len(faults_of_models)} {models} with unusable files:")
+        print(*faults_of_models.values(), sep="\n")
 
 
 class _Run:
@@ -149,7 +151,7 @@ class _Run:
         self.model = model
         self.optimizer = optimizer
         self.rows = []
-        self.left_out = []  # what is wrong with validation models
+        self.left_out = {}  # what is wrong with validation models
         self.eval_step = steps_lib.make_eval_step(model, config.threshold)
         # Not the optimizer's count of updates: under mixed_float16 it leaves some out.
         self.steps_done = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -243,25 +245,34 @@ class _Run:
 
     def _validate(self, models, frame):
         """Mean loss and IoU over the validation models, and a few (views, truth, prediction)."""
-        while True:
-            try:
-                return self._validate_all(models, frame)
-            except faults.BadSample as error:
-                if self.config.on_bad_sample == "raise" or len(models) == 1:
-                    raise
-                self.left_out.append(str(error))
-                models.remove(error.model)
+        # As many as a training sample has at most; drawn with repetitions it may have more.
+        num_views = min(self.config.view_range[1], *(len(model.views) for model in models))
+        result, sound, reasons = faults.on_sound_models(
+            models,
+            frame,
+            lambda some: self._validate_all(some, frame, num_views),
+            skip=self.config.on_bad_sample == "skip",
+            num_views=num_views,
+            view_ids=self.config.view_ids,
+        )
+        if reasons:
+            gone = [model.key for model in models if model not in sound]
+            self.left_out.update(zip(gone, reasons, strict=True))
+            models[:] = sound
+        return result
 
-    def _validate_all(self, models, frame):
+    def _validate_all(self, models, frame, num_views):
         batches = pipeline.evaluation_batches(
             models,
             frame,
             batch_size=self.config.batch_size,
-            num_views=self.config.view_range[1],
+            num_views=num_views,
             view_ids=self.config.view_ids,
         )
         losses, ious, examples = [], [], []
-        for images, voxels in faults.explained(batches, models, frame, self.config.batch_size):
+        for images, voxels in faults.explained(
+            batches, models, frame, self.config.batch_size, num_views, self.config.view_ids
+        ):
             loss, iou, occupancy = (x.numpy() for x in self.eval_step(images, voxels))
             losses.append(loss)
             ious.append(iou)

@@ -247,9 +247,15 @@ def test_workers_share_out_every_batch(models, stream, workers, first_step):
         np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), voxels)
 
 
+def test_workers_that_cannot_share_a_batch_are_told(models):
+    message = _one_line(lambda: _train(models, workers=3))
+    assert "--batch_size to be a multiple of the 3 workers, received 4" in message
+
+
 def test_the_models_of_a_batch_are_known_beforehand(models, stream):
     for step, batch in enumerate(_who(stream)):
-        assert pipeline.batch_indices(COUNT, SAMPLING, step) == [model for model, _ in batch]
+        samples = pipeline.batch_samples(models, SAMPLING, step)
+        assert [(index, tuple(map(int, views))) for index, views in samples] == batch
 
 
 def test_views_with_replacement_repeat(models):

@@ -75,7 +75,7 @@ def test_the_graph_reads_the_same(truth, tmp_path, max_waiting):
     both = no_pack(tmp_path, members)
     packed.prepare(both, both, tmp_path / "out", max_waiting=max_waiting)
     data = shards.read_prepared(str(tmp_path / "out"))
-    scattered = any(len(model.files.parts) > 1 for model in data.models)
+    scattered = any(len(model.files.records) > 1 for model in data.models)
     assert scattered == (max_waiting == 0)
     table = shards.ShardTable(data.models)
     read = tf.function(table.read, input_signature=[_spec((), tf.int64), _spec([None], tf.string)])
@@ -185,7 +185,7 @@ def test_the_manifest(tree, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == result.manifest
     assert manifest["format_version"] == 1
-    assert manifest["split"] == "r2n2"
+    assert manifest["split_rule"] == "r2n2"
     assert manifest["image_size"] == [137, 137]
     assert manifest["num_views"] == 3
     assert manifest["views"] is None
@@ -247,7 +247,7 @@ def test_more_categories_than_files_may_be_open(tmp_path, monkeypatch):
             views = {"00": packed.png(str(number))}
             writer.write("train", key, views, voxels=packed.voxels(number))
             assert len(list(tmp_path.glob("*.tfrecord.partial"))) <= 2
-        writer.finish(parts, {"split": "r2n2"})
+        writer.finish(parts, {"split_rule": "r2n2"})
     found = packed.of_shards(tmp_path)
     assert {key: files[1]["00"] for (_, key), files in found.items()} == {
         f"category{n % 4}/m{n}": packed.png(str(n)) for n in range(12)
@@ -332,7 +332,7 @@ def test_the_split_is_that_of_the_tree(tree, tmp_path, rule):
     expected = splits.split_models(models, keys, **rule)
     packed.prepare(tree, tree, tmp_path, split_rule=rule, views=(1,))
     data = shards.read_prepared(str(tmp_path))
-    assert data.split == expected.split
+    assert data.split_rule == expected.split_rule
     assert [model.key for model in data.parts["test"]] == [m.key for m in expected.parts["test"]]
     assert {p: {m.key for m in ms} for p, ms in data.parts.items()} == {
         p: {m.key for m in ms} for p, ms in expected.parts.items()
@@ -349,7 +349,7 @@ def test_a_split_file_need_not_name_all(tree, tmp_path):
         ("train", f"{CHAIR}/m1"), ("test", f"{CHAIR}/m0"), ("test", f"{CHAIR}/m3"),
     }  # fmt: skip
     assert result.manifest["left_out"] == {"models that the split does not name": 6}
-    assert result.manifest["split"] == "pix2vox (ShapeNet.json)"
+    assert result.manifest["split_rule"].startswith("pix2vox (ShapeNet.json, sha256 ")
 
 
 # Unusable files.
@@ -611,9 +611,9 @@ def test_a_damaged_index(prepared):
 def test_a_damaged_record(prepared):
     data = shards.read_prepared(str(prepared))
     model = data.parts["train"][0]
-    path = Path(model.files.voxels_part.shard)
+    path = Path(model.files.voxels_record.shard)
     content = bytearray(path.read_bytes())
-    content[model.files.voxels_part.offset + 40] ^= 1
+    content[model.files.voxels_record.offset + 40] ^= 1
     path.write_bytes(content)
     with pytest.raises(tf.errors.DataLossError):
         model.files.read_voxels()
@@ -633,7 +633,7 @@ def test_categories_and_exclusions_of_prepared_data(prepared, truth):
 
 def test_names_of_files_in_messages(prepared):
     model = shards.read_prepared(str(prepared)).parts["train"][0]
-    shard = model.files.voxels_part.shard
+    shard = model.files.voxels_record.shard
     assert model.files.view_name("01") == f"01.png in the record at byte 0 of {shard}"
     assert model.files.voxels_name == f"model.binvox in the record at byte 0 of {shard}"
     np.testing.assert_equal(model.views, ("00", "01", "02"))

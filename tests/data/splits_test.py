@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -191,14 +192,19 @@ def test_pix2vox_names_its_models(pix2vox):
         "val": ["03001627/0"],
         "test": ["03001627/4", "04379243/2"],
     }
-    assert data.split == "pix2vox (ShapeNet.json)"
+    assert re.fullmatch(r"pix2vox \(ShapeNet\.json, sha256 [0-9a-f]{8}\)", data.split_rule)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", "JSONDecodeError"),
+        ("[" * 100_000, "RecursionError"),
+        ("[]", "at least one"),
         ("[1]", "TypeError"),
+        ('[{"taxonomy_id": "1", "train": [1], "val": [], "test": []}]', "ids are strings"),
+        ('[{"taxonomy_id": 1, "train": ["a"], "val": [], "test": []}]', "ids are strings"),
+        ('[{"taxonomy_id": "1", "train": "abc", "val": [], "test": []}]', "is no list"),
         ('[{"taxonomy_id": "1", "train": []}]', "KeyError"),
         (
             '[{"taxonomy_id": "1", "train": ["a"], "val": [], "test": ["a"]}]',
@@ -218,7 +224,7 @@ def test_random_is_the_originals_with_other_ids():
     models = _models({"03001627": 50, "04379243": 50})
     one, two = (_split(models, rule="random", split_seed=seed) for seed in (1, 2))
     assert one == _split(models[::-1], rule="random", split_seed=1)
-    assert one.parts != two.parts and one.split == "random (seed 1)"
+    assert one.parts != two.parts and one.split_rule == "random (seed 1)"
     for data in (one, two):
         assert [len(data.parts[part]) for part in splits.SPLITS] == [72, 8, 20]
     chairs, tables = (
@@ -281,7 +287,7 @@ def test_limited_by_hand():
 
 def test_exclusions_are_read(tmp_path):
     path = tmp_path / "exclude.txt"
-    path.write_text("# bad models\n03001627/a1  # broken PNG\n\n 04379243/b \n")
+    path.write_text("\ufeff# bad models\n03001627/a1  # broken PNG\n\n 04379243 / b \n")
     assert splits.read_exclusions(str(path)) == {("03001627", "a1"), ("04379243", "b")}
     assert splits.read_exclusions("") == set()
 
@@ -290,7 +296,7 @@ def test_exclusions_are_read(tmp_path):
 def test_broken_exclusions_are_told(tmp_path, content):
     path = tmp_path / "exclude.txt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="synset_id/model_id") as caught:
+    with pytest.raises(InputError, match=r"lines `synset_id/model_id`|no UTF-8 text") as caught:
         splits.read_exclusions(str(path))
     assert "\n" not in str(caught.value)
 
