@@ -35,7 +35,7 @@ import tensorflow as tf
 from PIL import Image
 
 from r2n2_keras.data import pipeline, shards, splits
-from r2n2_keras.data.augment import PLAIN, Augmentation
+from r2n2_keras.data.augment import NO_AUGMENTATION, Augmentation
 from r2n2_keras.data.catalogue import list_models
 from r2n2_keras.data.decode import Frame
 from r2n2_keras.data.pipeline import Sampling
@@ -155,7 +155,7 @@ def main():
         "decode_1": decoding(contents, 1),
         "decode_5": decoding(contents, VIEWS),
         "shards": training(from_shards, AUGMENTATION),
-        "shards_test": training(from_shards, PLAIN),
+        "shards_test": training(from_shards, NO_AUGMENTATION),
         "tree": training(from_tree, AUGMENTATION),
     }
     pictures = {"decode_1": 1, "decode_5": VIEWS}
