@@ -44,7 +44,6 @@ def to_rgba(content: bytes, name: str) -> np.ndarray:
     """
     kind, orientation = _kind(content), _orientation(content)
     what = f"{name}, a {kind} picture"
-    _check_size(content, name)
     try:
         with _quiet_libraries():
             pixels = _DECODERS[kind](content, what)
@@ -98,8 +97,12 @@ def _mode(content):
         return ""
 
 
-def _check_size(content, name):
-    """Refuses what claims more pixels than the memory may hold, which takes few bytes of file."""
+def check_size(content: bytes, name: str) -> None:
+    """Refuses what claims more pixels than the memory may hold, which takes few bytes of file.
+
+    Raises:
+        InputError: the picture has too many pixels.
+    """
     try:
         with _opened(content):
             pass

@@ -24,6 +24,7 @@ def read_views(pictures, frame) -> np.ndarray:
 
 
 def _view(name, content, frame):
+    photos.check_size(content, name)
     try:
         if photos.is_odd(content):
             return decode.view(photos.to_rgba(content, name), frame).numpy()

@@ -88,7 +88,7 @@ def test_a_picture_that_claims_too_many_pixels():
     content = b"II*\0\x0c\0\0\0abc\0" + len(entries).to_bytes(2, "little") + directory + b"\0" * 4
     assert photos.is_odd(content)
     with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb\.tiff of more"):
-        photos.to_rgba(content, "bomb.tiff")
+        photos.check_size(content, "bomb.tiff")
 
 
 @pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20")
@@ -109,3 +109,16 @@ def test_the_extra_is_named_where_it_is_missing(format):
     assert photos.is_odd(content)
     with pytest.raises(InputError, match=rf"a\.pic, a {format} picture, received none\. Install "):
         photos.to_rgba(content, "a.pic")
+
+
+def test_a_jpeg_that_claims_too_many_pixels_is_told():
+    from r2n2_keras.data.decode import Frame
+    from r2n2_keras.serving import preprocess
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG")
+    content = file.getvalue()
+    place = content.index(b"\xff\xc0") + 5  # height and width of the frame
+    content = content[:place] + b"\xff\xf0\xff\xf0" + content[place + 4 :]
+    with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb\.jpg of more"):
+        preprocess.read_views([("bomb.jpg", content)], Frame(64, 3, 32, 240))
