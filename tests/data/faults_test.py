@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 
 import named
 import numpy as np
@@ -17,24 +16,6 @@ from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.errors import InputError
 
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("named")
-    named.write_tree(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def models(root):
-    return list_models(str(root))[0]
-
-
-@pytest.fixture
-def damaged(root, tmp_path):
-    """The same files, for a test that breaks some of them."""
-    return shutil.copytree(root, tmp_path / "damaged")
 
 
 def _evaluate(models):

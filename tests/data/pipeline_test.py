@@ -6,7 +6,6 @@ Most tests run on files that say who they are (`named`): rendering v of model m 
 
 import dataclasses
 import itertools
-import shutil
 from types import SimpleNamespace
 
 import named
@@ -24,24 +23,6 @@ from r2n2_keras.errors import InputError
 
 PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("named")
-    named.write_tree(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def models(root):
-    return list_models(str(root))[0]
-
-
-@pytest.fixture
-def damaged(root, tmp_path):
-    """The same files, for a test that breaks some of them."""
-    return shutil.copytree(root, tmp_path / "damaged")
 
 
 def _train(models, *, steps=6, first_step=0, worker=0, workers=1, frame=FRAME, **changed):
