@@ -469,6 +469,8 @@ def _comparable(content):
             return False
         if colour == 3 and len(keys[0]) > len(chunks[kinds.index(b"PLTE")][1]) // 3:
             return False
+        if colour != 3 and len(keys[0]) != {0: 2, 2: 6}.get(colour):
+            return False
     return True
 
 
