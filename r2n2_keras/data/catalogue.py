@@ -11,12 +11,16 @@ import dataclasses
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from r2n2_keras.data import remote
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
+
+if TYPE_CHECKING:  # `shards` imports this module
+    from r2n2_keras.data.shards import ShardFiles
 
 _RENDERING = re.compile(r"(\d{2,})\.png")
 
@@ -66,7 +70,7 @@ class Model:
     synset_id: str
     model_id: str
     views: tuple[str, ...]
-    files: "TreeFiles | ShardFiles"  # noqa: F821 - `shards` imports this module
+    files: "TreeFiles | ShardFiles"
 
     @property
     def category(self) -> str:
