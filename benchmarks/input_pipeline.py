@@ -81,7 +81,7 @@ def decoding(contents, per_element):
 def training(models, augmentation):
     """An endless training stream."""
     sampling = Sampling(BATCH, (VIEWS, VIEWS), augmentation=augmentation)
-    return pipeline.training_batches(models, FRAME, sampling, steps=2**40)
+    return pipeline.training_batches(models, FRAME, sampling)
 
 
 class NotebookDataset:

@@ -13,9 +13,13 @@ from r2n2_keras.errors import InputError
 from r2n2_keras.model.presets import PRESETS
 
 
-def _field(default, help, section, saved=True):
-    """A setting; `saved` says whether a run's `flags.cfg` keeps it."""
-    metadata = {"help": help, "section": section, "saved": saved}
+def _field(default, help, section, saved=True, may_change=False):
+    """A setting.
+
+    `saved` says whether a run's `flags.cfg` keeps it, `may_change` whether a run may go on with
+    another value: that it says nothing about what is trained on what.
+    """
+    metadata = {"help": help, "section": section, "saved": saved, "may_change": may_change}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -33,11 +37,14 @@ class Config:
         "Folder or URL that holds the renderings and the voxels, or that `prepare` wrote. Empty: a "
         "set of procedural furniture is made once and cached.",
         "Data",
+        may_change=True,
     )
     renderings_dir: str = _field(
-        "ShapeNetRendering", "Folder of the renderings inside --data_dir.", "Data"
+        "ShapeNetRendering", "Folder of the renderings inside --data_dir.", "Data", may_change=True
     )
-    voxels_dir: str = _field("ShapeNetVox32", "Folder of the voxels inside --data_dir.", "Data")
+    voxels_dir: str = _field(
+        "ShapeNetVox32", "Folder of the voxels inside --data_dir.", "Data", may_change=True
+    )
     categories: tuple[str, ...] = _field(
         (), "Names or synset ids to keep (or to synthesise). Empty: all.", "Data"
     )
@@ -53,15 +60,19 @@ class Config:
         "random: how models are dealt to training, validation and test, where no run and no "
         "prepared data say so yet (default: r2n2, the original's).",
         "Data",
+        may_change=True,
     )
-    split_file: str = _field("", "For --split=pix2vox: the ShapeNet.json of Pix2Vox.", "Data")
-    split_seed: int = _field(0, "For --split=random.", "Data")
+    split_file: str = _field(
+        "", "For --split=pix2vox: the ShapeNet.json of Pix2Vox.", "Data", may_change=True
+    )
+    split_seed: int = _field(0, "For --split=random.", "Data", may_change=True)
     train_limit: int = _field(0, "Train on the first N training models only. 0: all.", "Data")
     on_bad_sample: Literal["raise", "skip"] = _field(
         "raise",
         "What train, evaluate and prepare do about an unusable file: stop and name it, or go on "
         "without its model and say so.",
         "Data",
+        may_change=True,
     )
     background: int = _field(
         240, "Grey level, 0 to 255, behind transparent pixels; networks on RGBA ignore it.", "Data"
@@ -129,8 +140,10 @@ class Config:
     )
 
     # Training.
-    workdir: str = _field("", "Folder of the run: everything that training writes.", "Training")
-    steps: int = _field(60_000, "Training steps in all.", "Training")
+    workdir: str = _field(
+        "", "Folder of the run: everything that training writes.", "Training", may_change=True
+    )
+    steps: int = _field(60_000, "Training steps in all.", "Training", may_change=True)
     batch_size: int = _field(24, "Samples per step, over all replicas.", "Training")
     learning_rate: float = _field(1e-4, "Adam's learning rate at the start.", "Training")
     learning_rate_drop_steps: tuple[int, ...] = _field(
@@ -140,6 +153,38 @@ class Config:
         0, "Multiply the learning rate by the drop factor every N steps. 0: never.", "Training"
     )
     learning_rate_drop_factor: float = _field(0.1, "See the two flags above.", "Training")
+    l2: float = _field(
+        0.0,
+        "Training also minimises this times the squared norm of all kernels, biases excepted; the "
+        "loss that is shown is without it. The original's: 2.5e-5.",
+        "Training",
+    )
+    clip_norm: float = _field(
+        0.0, "Scale gradients whose norm, over all weights, is above this. 0: never.", "Training"
+    )
+    ema_decay: float = _field(
+        0.0,
+        "Validate and save an exponential moving average of the weights, such as 0.999. 0: the "
+        "weights themselves.",
+        "Training",
+    )
+    gradient_accumulation_steps: int = _field(
+        1,
+        "Compute a step's batch in N parts, one after the other, to save memory; --batch_size, and "
+        "the result, stay what they are.",
+        "Training",
+        may_change=True,
+    )
+    init_from: str = _field(
+        "",
+        "A .keras file of the same network: start from its weights (fine-tuning).",
+        "Training",
+    )
+    freeze: tuple[str, ...] = _field(
+        (),
+        "Parts of the network that keep their weights: encoder, recurrence, decoder.",
+        "Training",
+    )
     seed: int = _field(0, "Seed of the weights, the order of samples and the views.", "Training")
     random_crop: bool = _field(
         False,
@@ -164,21 +209,87 @@ class Config:
         "such as 0.2; networks on RGBA ignore it.",
         "Training",
     )
-    strategy: Literal["auto", "one_device", "mirrored"] = _field(
-        "auto", "tf.distribute strategy; auto mirrors where there are several devices.", "Training"
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = _field(
+        "auto",
+        "tf.distribute strategy. auto: multi_worker where TF_CONFIG names several workers, "
+        "mirrored where there are several devices.",
+        "Training",
+        may_change=True,
+    )
+    worker_timeout: int = _field(
+        300,
+        "Seconds that a worker waits for the others to join; 0: for ever.",
+        "Training",
+        may_change=True,
     )
     cpu_devices: int = _field(
         1,
         "Logical devices to split the CPU into: to try --strategy=mirrored without GPUs.",
         "Training",
+        may_change=True,
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _field(
         "float32", "Keras dtype policy of training; the other commands use float32.", "Training"
     )
     evaluate_every_steps: int = _field(
-        2_000, "Steps between evaluations on the validation split.", "Training"
+        2_000, "Steps between evaluations on the validation split.", "Training", may_change=True
     )
-    checkpoint_every_steps: int = _field(1_000, "Steps between checkpoints.", "Training")
+    checkpoint_every_steps: int = _field(
+        1_000, "Steps between checkpoints.", "Training", may_change=True
+    )
+    checkpoint_every_seconds: int = _field(
+        60,
+        "Seconds after which a checkpoint is due, too; rarer where saving would take more than a "
+        "twentieth of the time. 0: only every --checkpoint_every_steps.",
+        "Training",
+        may_change=True,
+    )
+    early_stopping_evaluations: int = _field(
+        0,
+        "Stop after N evaluations in a row that were no better than the best. 0: never.",
+        "Training",
+        may_change=True,
+    )
+    loss_limit: float = _field(
+        0.0,
+        "A loss above this is divergence, as is one that is not finite. 0: no limit. The "
+        "original's: 2.",
+        "Training",
+        may_change=True,
+    )
+    on_divergence: Literal["stop", "rollback"] = _field(
+        "stop",
+        "stop: end with an error. rollback: go back to the last checkpoint and halve the learning "
+        "rate, at most 3 times.",
+        "Training",
+        may_change=True,
+    )
+    deterministic: bool | None = _field(
+        None,
+        "The same weights, bit for bit, however often a run is repeated or interrupted, at some "
+        "cost in speed. Default: where there is no GPU.",
+        "Training",
+        may_change=True,
+    )
+    jit_compile: Literal["auto", "on", "off"] = _field(
+        "auto",
+        "Compile training with XLA. auto: on one GPU.",
+        "Training",
+        may_change=True,
+    )
+    callbacks: tuple[str, ...] = _field(
+        (),
+        "Your own Keras callbacks, module:factory: called without arguments, the factory (a class "
+        "or a function) gives one or several.",
+        "Training",
+        may_change=True,
+    )
+    profile: str = _field(
+        "",
+        "START:STOP: steps between which TensorBoard's profiler records.",
+        "Training",
+        saved=False,
+    )
     overwrite: bool = _field(
         False,
         "Remove the run that is in --workdir and start afresh; of import_weights and prepare: "
@@ -195,10 +306,10 @@ class Config:
 
     # Evaluation.
     eval_views: tuple[int, ...] = _field(
-        (1, 2, 3, 4, 5), "Numbers of views to score with.", "Evaluation"
+        (1, 2, 3, 4, 5), "Numbers of views to score with.", "Evaluation", may_change=True
     )
     thresholds: tuple[float, ...] = _field(
-        (0.2, 0.3, 0.4, 0.5), "Thresholds to score at.", "Evaluation"
+        (0.2, 0.3, 0.4, 0.5), "Thresholds to score at.", "Evaluation", may_change=True
     )
 
     # Prediction and export.
@@ -256,13 +367,25 @@ class Config:
             "cpu_devices",
             "evaluate_every_steps",
             "checkpoint_every_steps",
+            "gradient_accumulation_steps",
             "learning_rate",
             "learning_rate_drop_factor",
             "models_per_category",
         ):
             _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
         _check("steps", self.steps, self.steps < 2**31, "less than 2**31")
-        for name in ("train_limit", "learning_rate_drop_every", "limit", "split_seed"):
+        for name in (
+            "train_limit",
+            "learning_rate_drop_every",
+            "limit",
+            "split_seed",
+            "worker_timeout",
+            "l2",
+            "clip_norm",
+            "checkpoint_every_seconds",
+            "early_stopping_evaluations",
+            "loss_limit",
+        ):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or a number above 0")
         _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
         _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
@@ -300,7 +423,13 @@ class Config:
             not (drops and self.learning_rate_drop_every),
             "0 where --learning_rate_drop_steps is given",
         )
-        _ = self.view_range
+        _check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "0 to less than 1")
+        all_parts = {"encoder", "recurrence", "decoder"}
+        some = set(self.freeze) < all_parts and len(set(self.freeze)) == len(self.freeze)
+        _check("freeze", self.freeze, some, "one or two of encoder, recurrence, decoder")
+        for name in self.callbacks:
+            _check("callbacks", name, re.fullmatch(r"[\w.]+:[\w.]+", name), "module:factory")
+        _ = self.view_range, self.profile_range
 
     @property
     def view_range(self) -> tuple[int, int]:
@@ -311,6 +440,16 @@ class Config:
         fewest, most = (int(n) for n in (match[1], match[2] or match[1])) if match else (0, 0)
         _check("num_views", self.num_views, 0 < fewest <= most, "1 to 9999, or a range as 1..5")
         return fewest, most
+
+    @property
+    def profile_range(self) -> tuple[int, int] | None:
+        """The first step that is profiled, and the first that is no more; None: none is."""
+        if not self.profile:
+            return None
+        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.profile)
+        first, stop = (int(match[1]), int(match[2])) if match else (0, 0)
+        _check("profile", self.profile, first < stop, "START:STOP, two steps such as 10:20")
+        return first, stop
 
     @property
     def split_rule(self) -> str | None:
@@ -341,10 +480,26 @@ class Config:
         lines = ["# Settings of this run. Repeat it, or read it, with --flagfile."]
         for field in dataclasses.fields(self):
             if field.metadata["saved"] and getattr(self, field.name) is not None:
-                value = getattr(self, field.name)
-                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                lines.append(f"--{field.name}={text}")
+                lines.append(f"--{field.name}={_to_text(getattr(self, field.name))}")
         return "\n".join(lines) + "\n"
+
+    def changed(self, other: "Config") -> dict[str, str]:
+        """The flags that a run may not change and that have another value in `other`.
+
+        Returns:
+            {flag: its value here, as one would type it}.
+        """
+        return {
+            field.name: _to_text(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.metadata["saved"]
+            and not field.metadata["may_change"]
+            and getattr(self, field.name) != getattr(other, field.name)
+        }
+
+
+def _to_text(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check(name, value, holds, expected):
@@ -406,6 +561,7 @@ def define_flags() -> flags.FlagValues:
             define = {
                 bool: flags.DEFINE_bool,
                 int: flags.DEFINE_integer,
+                bool | None: flags.DEFINE_bool,
                 float: flags.DEFINE_float,
                 str: flags.DEFINE_string,
             }[field.type]

@@ -9,10 +9,13 @@ Without --data_dir a set of procedural furniture is made once and cached.
 
 Writes to --workdir: flags.cfg, split.json, checkpoints/, metrics.csv, curves.png, tensorboard/ and
 model.keras, the best model by validation IoU. The same command on the same workdir goes on where it
-stopped; --overwrite starts afresh.
+stopped, whatever stopped it; --overwrite starts afresh. SIGTERM and SIGINT (Ctrl-C) save and stop.
+
+Several machines: the same command on each, with TF_CONFIG in the environment; export/README.md.
 """
 
 import os
+import sys
 
 from r2n2_keras import command
 
@@ -20,10 +23,12 @@ from r2n2_keras import command
 def main(config):
     """Trains as `config` says."""
     import keras
+    import tensorflow as tf
 
     from r2n2_keras import source
     from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
+    from r2n2_keras.training import callbacks as callbacks_lib
     from r2n2_keras.training import distribution, loop, workdir
 
     if config.weights:
@@ -37,9 +42,19 @@ def main(config):
             f"{config.split}. Training takes the train models: change it or leave it out."
         )
     workdir.check_workdir(config)
-    strategy = distribution.strategy_for(config.strategy, config.cpu_devices, config.batch_size)
+    cluster = distribution.read_cluster()
+    strategy = distribution.strategy_for(
+        config.strategy, config.cpu_devices, cluster, config.worker_timeout
+    )
+    replicas = strategy.num_replicas_in_sync
+    distribution.check_batch_size(config.batch_size, replicas, config.gradient_accumulation_steps)
+    on_gpu = tf.config.list_logical_devices("GPU")
+    if config.deterministic or (config.deterministic is None and not on_gpu):
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
+    callbacks = callbacks_lib.load(config.callbacks)
+    weights = loop.initial_weights(config)
     split = os.path.join(config.workdir, workdir.SPLIT)
     if config.workdir and os.path.isfile(split) and not config.overwrite:
         data = splits.load_split(split, source.find_models(config), complete=True)
@@ -49,18 +64,16 @@ def main(config):
         if config.train_limit:
             data.parts["train"] = data.parts["train"][: config.train_limit]
     parts = data.parts
-    print(f"{source.describe(data)} Replicas: {strategy.num_replicas_in_sync}.")
+    if cluster.is_chief:
+        print(f"{source.describe(data)} Replicas: {replicas}.", flush=True)
     loop.check_data(config, parts)
-    if not config.dry_run:
+    if cluster.is_chief and not config.dry_run:
         workdir.open_workdir(config)
         if not os.path.isfile(split):  # a run keeps its split, whatever joins the data
             splits.save_split(split, data)
-    loop.train(config, strategy, parts)
-    if not config.dry_run:
-        if best := workdir.best_row(workdir.read_metrics(config.workdir)):
-            saved = os.path.join(config.workdir, workdir.MODEL)
-            print(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {saved}")
-        print(f"Next: python -m r2n2_keras.evaluate --workdir={config.workdir}")
+    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights)
+    if stopped_by:
+        sys.exit(128 + stopped_by)
 
 
 if __name__ == "__main__":

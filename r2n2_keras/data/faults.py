@@ -4,6 +4,7 @@ TensorFlow's message names no file. What a batch is made of is known beforehand,
 read again, one by one, until the culprit is found.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
@@ -166,7 +167,8 @@ class TrainingStream:
         frame: what the network takes.
         sampling: how samples are drawn.
         skip: go on without a sample that cannot be used, instead of raising.
-        distribute: makes of a dataset what is iterated over.
+        distribute: makes what is iterated over of a function of (worker, workers, parts) that gives
+            such datasets.
 
     Attributes:
         left_out: {name of the model: what is wrong with it}, of models for which others stood in.
@@ -178,7 +180,7 @@ class TrainingStream:
         frame: Frame,
         sampling: Sampling,
         skip: bool = False,
-        distribute: Callable = lambda dataset: dataset,
+        distribute: Callable = lambda dataset_of: dataset_of(),
     ):
         self._models = models
         self._frame = frame
@@ -188,24 +190,29 @@ class TrainingStream:
         self._stand_ins: dict[tuple[int, int], int] = {}
         self.left_out: dict[str, str] = {}
 
-    def batches(self, first_step: int, steps: int) -> Iterator:
-        """Batches number `first_step` to `steps - 1`.
+    def dataset(self, first_step: int):
+        """The batches from number `first_step` on, distributed, without an end."""
+        return self._distribute(
+            functools.partial(
+                pipeline.training_batches,
+                self._models,
+                self._frame,
+                self._sampling,
+                first_step=first_step,
+                stand_ins=self._stand_ins,
+            )
+        )
+
+    def batches(self, first_step: int) -> Iterator:
+        """The batches from number `first_step` on.
 
         Raises:
             BadSample: a file cannot be used, and bad samples are not skipped; or no model is left.
         """
         step = first_step
-        while step < steps:
-            dataset = pipeline.training_batches(
-                self._models,
-                self._frame,
-                self._sampling,
-                first_step=step,
-                steps=steps,
-                stand_ins=self._stand_ins,
-            )
-            iterator = iter(self._distribute(dataset))
-            while step < steps:
+        while True:
+            iterator = iter(self.dataset(step))
+            while True:
                 try:
                     batch = next(iterator)
                 except _OF_FILES:
@@ -215,6 +222,10 @@ class TrainingStream:
                     break
                 yield batch
                 step += 1
+
+    def names(self, step: int) -> list[str]:
+        """The models in a batch, by name."""
+        return [self._models[index].key for index, _ in self._samples(step)]
 
     def _replace_bad(self, step):
         """Finds stand-ins for the samples of a batch that cannot be used; False where all can."""

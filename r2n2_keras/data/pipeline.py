@@ -121,9 +121,10 @@ def training_batches(
     sampling: Sampling,
     *,
     first_step: int = 0,
-    steps: int,
+    steps: int | None = None,
     worker: int = 0,
     workers: int = 1,
+    parts: int = 1,
     stand_ins: StandIns = MappingProxyType({}),
 ) -> tf.data.Dataset:
     """Batches number `first_step` to `steps - 1` of a shuffled, endless stream.
@@ -135,23 +136,25 @@ def training_batches(
         frame: what the network takes.
         sampling: how samples are drawn.
         first_step: number of the first batch.
-        steps: number after the last batch.
-        worker: which worker this is. Each gets an equal part of every batch, in order.
+        steps: number after the last batch; None is no end.
+        worker: which worker this is. Each gets an equal share of every batch, in order.
         workers: how many there are.
+        parts: in how many elements of the dataset a worker's share comes, one for each of its
+            devices.
         stand_ins: numbers of the models that take the place of samples that cannot be used.
 
     Returns:
         A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`.
 
     Raises:
-        InputError: there is no model, a model lacks views that are asked for, or the workers cannot
-            share a batch evenly.
+        InputError: there is no model, a model lacks views that are asked for, or a batch cannot be
+            shared evenly.
     """
     if not models:
         raise InputError("Expected at least one training model, received none. Give more data.")
-    if sampling.batch_size % workers:
+    if sampling.batch_size % (workers * parts):
         raise InputError(
-            f"Expected --batch_size to be a multiple of the {workers} workers, received "
+            f"Expected --batch_size to be a multiple of the {workers * parts} replicas, received "
             f"{sampling.batch_size}. Change it."
         )
     require_views(models, sampling.required_views, sampling.view_ids, flag="--num_views")
@@ -165,10 +168,12 @@ def training_batches(
         images = _decode(contents, views.shape[0], frame, sampling.augmentation, draws)
         return images, decode.binvox(voxels, frame.grid_edge)
 
-    dataset = tf.data.Dataset.range(first_step, steps)
+    dataset = tf.data.Dataset.counter(first_step)
+    if steps is not None:
+        dataset = dataset.take(max(0, steps - first_step))
     dataset = dataset.map(lambda step: tuple(part[mine] for part in plan(step))).unbatch()
     dataset = dataset.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-    return _finish(dataset.batch(share, drop_remainder=True))
+    return _finish(dataset.batch(share // parts, drop_remainder=True))
 
 
 def batch_samples(

@@ -1,11 +1,14 @@
 """The training loop: one for every tf.distribute strategy.
 
-`Model.fit` is not used: it does not carry MultiWorkerMirroredStrategy, which is to come, and a loop
-of one's own does.
+`Model.fit` is not used, because it does not carry MultiWorkerMirroredStrategy. Keras callbacks run
+here as they do there; what they take for an epoch ends with an evaluation.
+
+A run is a function of its settings and its data: whatever happens in a step depends on the state,
+which a checkpoint holds as a whole, and on the number of the step.
 """
 
 import os
-import sys
+import signal
 import time
 
 import keras
@@ -18,14 +21,20 @@ from r2n2_keras.data.augment import Augmentation
 from r2n2_keras.data.decode import Frame
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.outputs import pictures
+from r2n2_keras.training import callbacks as callbacks_lib
+from r2n2_keras.training import distribution
 from r2n2_keras.training import steps as steps_lib
 from r2n2_keras.training import workdir as workdir_lib
+from r2n2_keras.training.adam import averaged_weights
+from r2n2_keras.training.checkpoints import Checkpoints, RunState
+from r2n2_keras.training.progress import ProgressBar, duration
+from r2n2_keras.training.records import Records
+from r2n2_keras.training.stopping import StopRequest
+from r2n2_keras.training.validation import Validation
 
-_DRY_RUN_STEPS = 2
-_CHECKPOINTS_KEPT = 3
-_STEPS_SHOWN = 50  # the progress bar's loss and IoU are means over this many steps
-_EXAMPLES = 4  # validation samples drawn for TensorBoard
+_DRY_RUN_STEPS = 3  # the first builds the graph, the others are timed
+_ROLLBACKS = 3
+_SAVING_SHARE = 0.05  # of the time, at most, where checkpoints are due by time
 
 
 def check_data(config, parts):
@@ -63,238 +72,409 @@ def sampling_of(config) -> pipeline.Sampling:
     )
 
 
-def train(config, strategy, parts):
+def initial_weights(config):
+    """The weights of `--init_from`; None where the run starts from fresh ones, or goes on.
+
+    Raises:
+        InputError: the file cannot be read, or holds another network.
+    """
+    goes_on = config.workdir and os.path.isdir(
+        os.path.join(config.workdir, workdir_lib.CHECKPOINTS)
+    )
+    if not config.init_from or (goes_on and not config.overwrite):
+        return None
+    given, expected = R2N2.from_file(config.init_from), R2N2.from_preset(config.model)
+    received = given.get_config()
+    different = [
+        name
+        for name, value in expected.get_config().items()
+        if name not in ("name", "trainable") and value != received[name]
+    ]
+    if different:
+        raise InputError(
+            f"Expected --init_from to be a network like --model={config.model}, received "
+            f"{config.init_from}, whose {', '.join(different)} differ. Give the --model that it "
+            "was made as, or another file."
+        )
+    return given.get_weights()
+
+
+def train(config, strategy, cluster, parts, callbacks=(), weights=None) -> int:
     """Trains `config.model` on `parts["train"]`, going on where the workdir's run stopped.
 
     Args:
-        config: the settings; the workdir is open.
+        config: the settings; the chief's workdir is open.
         strategy: the tf.distribute strategy.
+        cluster: the workers.
         parts: models of the splits "train" and "val", checked by `check_data`.
+        callbacks: Keras callbacks of the user.
+        weights: what to start from, or None.
+
+    Returns:
+        The signal that stopped training; 0 where it came to its end.
 
     Raises:
-        InputError: a file or a checkpoint cannot be used, or the loss is not finite.
+        InputError: a file or a checkpoint cannot be used, the loss diverges, a worker is lost.
     """
-    with strategy.scope():
-        model = R2N2.from_preset(config.model)
-        rate = steps_lib.learning_rate(
+    run = _Run(config, strategy, cluster, parts, weights)
+    with distribution.explaining_lost_workers(cluster):
+        run.restore()
+        if run.is_done:
+            run.tell(f"The run in {config.workdir} {run.how_far}: nothing left to train.")
+            return 0
+        with StopRequest() as stop:
+            run.train(stop, callbacks)
+    run.tell_end()
+    return run.stopped_by
+
+
+class _Diverged(Exception):
+    """The loss of a step is not finite, or too large."""
+
+    def __init__(self, step, what):
+        super().__init__(what)
+        self.step, self.what = step, what
+
+
+class _Run:
+    """A run: the network, what trains and scores it, and what is kept of it."""
+
+    def __init__(self, config, strategy, cluster, parts, weights):
+        self.config = config
+        self.state = RunState()
+        self.last_step = _DRY_RUN_STEPS if config.dry_run else config.steps
+        self.stopped_by = 0
+        self._strategy = strategy
+        self._cluster = cluster
+        self._epoch_size = len(parts["train"])
+        self._writes = cluster.is_chief and not config.dry_run
+        with strategy.scope():
+            self._model = R2N2.from_preset(config.model)
+            if weights is not None:
+                self._model.set_weights(weights)
+            for layer in self._model.layers:
+                layer.trainable = layer.name.split("_")[0] not in config.freeze
+            self._optimizer = steps_lib.make_optimizer(
+                self._scheduled_rate(0),
+                config.precision,
+                l2=config.l2,
+                clip_norm=config.clip_norm,
+                ema_decay=config.ema_decay,
+            )
+            self._optimizer.build(self._model.trainable_variables)
+        frame = Frame.of(self._model, config.background, config.alpha)
+        self._stream = faults.TrainingStream(
+            parts["train"],
+            frame,
+            sampling_of(config),
+            skip=config.on_bad_sample == "skip",
+            distribute=self._distributed,
+        )
+        self._validation = Validation(config, strategy, cluster, self._model, parts["val"], frame)
+        self._checkpoints = Checkpoints(config.workdir, self._model, self._optimizer, self.state)
+
+    # === What a run is asked ===
+
+    @property
+    def is_done(self):
+        """Whether the state is that of a run at its end."""
+        return self.state.step >= self.last_step or self._is_stale
+
+    @property
+    def how_far(self):
+        """How far the run is, in words."""
+        text = f"is at step {self.state.step} of {self.last_step}"
+        if self._is_stale:
+            text += f" and no better than at step {self.state.best['step']}"
+        return text
+
+    @property
+    def _is_stale(self):
+        limit = self.config.early_stopping_evaluations
+        return 0 < limit <= self.state.evaluations_since_best
+
+    @property
+    def _evaluation_is_due(self):
+        step = self.state.step
+        at_end = step == self.last_step or step % self.config.evaluate_every_steps == 0
+        return at_end and step > self.state.evaluated and not self.config.dry_run
+
+    @property
+    def _checkpoint_is_due(self):
+        if self.state.step % self.config.checkpoint_every_steps == 0:
+            return True
+        seconds = self.config.checkpoint_every_seconds
+        since = time.monotonic() - self._saved_at
+        return seconds and since > max(seconds, self._saving_took / _SAVING_SHARE)
+
+    def _scheduled_rate(self, step):
+        config = self.config
+        return steps_lib.learning_rate_at(
+            step,
             config.learning_rate,
             config.learning_rate_drop_steps,
             config.learning_rate_drop_every,
             config.learning_rate_drop_factor,
         )
-        optimizer = steps_lib.make_optimizer(rate, config.precision)
-        optimizer.build(model.trainable_variables)
-    frame = Frame.of(model, config.background, config.alpha)
-    train_step = steps_lib.make_train_step(
-        strategy, model, optimizer, config.batch_size, config.threshold
-    )
-    run = _Run(config, model, optimizer)
-    if isinstance(rate, float):  # a checkpoint holds a constant rate; the settings decide
-        optimizer.learning_rate = rate
 
-    first, last = run.step, _DRY_RUN_STEPS if config.dry_run else config.steps
-    if first >= last:
-        print(f"The run in {config.workdir} is at step {first} of {last}: nothing left to train.")
-        return
-    if first:
-        print(f"Going on at step {first} of {last}.")
-    skip = config.on_bad_sample == "skip"
-    stream = faults.TrainingStream(
-        parts["train"],
-        frame,
-        sampling_of(config),
-        skip=skip,
-        distribute=strategy.experimental_distribute_dataset,
-    )
-    progress = keras.utils.Progbar(
-        last - first, verbose=int(sys.stdout.isatty()), stateful_metrics=("loss", "iou")
-    )
-    since_evaluation = []  # (loss, IoU) of each step
-    for step, (images, voxels) in enumerate(stream.batches(first, last), start=first + 1):
-        loss, iou = (float(value) for value in train_step(images, voxels))
-        if not np.isfinite(loss):
-            raise InputError(
-                f"Expected a finite loss, received {loss} at step {step}. Lower --learning_rate "
-                f"(now {config.learning_rate:g})."
-            )
-        since_evaluation.append((loss, iou))
-        recent = np.mean(since_evaluation[-_STEPS_SHOWN:], axis=0)
-        run.steps_done.assign(step)
-        progress.update(step - first, list(zip(("loss", "iou"), recent, strict=True)))
-        if config.dry_run:
-            continue
-        if step % config.evaluate_every_steps == 0 or step == last:
-            loss, iou = np.mean(since_evaluation, axis=0)
-            since_evaluation.clear()
-            run.evaluate(step, loss, iou, parts, frame)
-            run.save_checkpoint()
-        elif step % config.checkpoint_every_steps == 0:
-            run.save_checkpoint()
-    _tell_left_out({**stream.left_out, **run.left_out})
-    if config.dry_run:
-        print(f"Dry run: {last} steps done, nothing written.")
+    # === Its steps ===
 
+    def restore(self):
+        """Goes to where the workdir's run stopped; every worker, to where the chief's did."""
+        if self._writes and self._checkpoints.restore() and self.state.rows:
+            workdir_lib.write_metrics(self.config.workdir, self.state.rows)
+        self._share_state()
 
-def _tell_left_out(faults_of_models):
-    """Says which models training went on without."""
-    if faults_of_models:
-        models = "model" if len(faults_of_models) == 1 else "models"
-        print(f"Left out {len(faults_of_models)} {models} with unusable files:")
-        print(*faults_of_models.values(), sep="\n")
-
-
-class _Run:
-    """A run's memory, in its workdir: checkpoints, metrics, pictures, the best model."""
-
-    def __init__(self, config, model, optimizer):
-        self.config = config
-        self.model = model
-        self.optimizer = optimizer
-        self.rows = []
-        self.left_out = {}  # what is wrong with validation models
-        self.eval_step = steps_lib.make_eval_step(model, config.threshold)
-        # Not the optimizer's count of updates: under mixed_float16 it leaves some out.
-        self.steps_done = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        if config.dry_run:
-            return
-        self.best_iou = tf.Variable(-1.0, trainable=False)
-        state = tf.train.Checkpoint(
-            model=model,
-            optimizer=optimizer,
-            step=self.steps_done,
-            seconds=self.seconds,
-            best_iou=self.best_iou,
+    def train(self, stop, callbacks):
+        """Trains to the end, or until a worker is told to stop."""
+        config, state = self.config, self.state
+        self._clock = time.monotonic() - state.seconds
+        if state.step:
+            self.tell(f"Going on at step {state.step} of {self.last_step}.")
+        elif self._writes:
+            self._save()  # there is always one to go back to
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
+        self._progress = ProgressBar(state.step, self.last_step, config.batch_size)
+        own = [self._progress] if self._cluster.is_chief else []
+        if self._writes and config.profile_range:
+            own.append(callbacks_lib.Profiler(config.workdir, *config.profile_range))
+        # Keras' callbacks look for the optimizer here; `_save_model` takes it away.
+        object.__setattr__(self._model, "optimizer", self._optimizer)
+        self._callbacks = keras.callbacks.CallbackList(
+            [*own, *callbacks],
+            model=self._model,
+            steps=config.evaluate_every_steps,
+            epochs=-(-self.last_step // config.evaluate_every_steps),
+            workdir=config.workdir,
+            verbose=0,
         )
-        self.checkpoints = self._open_checkpoints(state)
-        if self._restore(state):
-            rows = workdir_lib.read_metrics(config.workdir)
-            self.rows = [row for row in rows if row["step"] <= self.step]
-        self.started = time.monotonic() - float(self.seconds.numpy())
-        self.tensorboard = tf.summary.create_file_writer(self._path(workdir_lib.TENSORBOARD))
+        self._records = Records(config) if self._writes else None
+        self._train_step = self._make_train_step()
+        self._model.stop_training = False
+        with self._progress:
+            self._callbacks.on_train_begin()
+            while True:
+                try:
+                    self._train(stop)
+                    break
+                except _Diverged as divergence:
+                    self._roll_back(divergence)
+            self._callbacks.on_train_end()
 
-    def _open_checkpoints(self, state):
-        folder = self._path(workdir_lib.CHECKPOINTS)
-        try:
-            manager = tf.train.CheckpointManager(state, folder, max_to_keep=_CHECKPOINTS_KEPT)
-            named = manager.latest_checkpoint is not None
-        except (ValueError, tf.errors.OpError):
-            named = False
-        if not named and tf.io.gfile.glob(os.path.join(folder, "ckpt-*")):
-            raise InputError(
-                f"Expected the file `checkpoint` in {folder} to name the newest checkpoint, "
-                "received one that names none. Mend it, or --overwrite the run."
-            )
-        return manager
+    def _train(self, stop):
+        state = self.state
+        batches = self._stream.batches(state.step)
+        self._callbacks.on_epoch_begin(len(state.rows))
+        while True:
+            if self._evaluation_is_due:
+                if not self._evaluate(stop):
+                    break
+                if not self.is_done:
+                    self._callbacks.on_epoch_begin(len(state.rows))
+            if self.is_done:
+                return
+            stopping = self._step(batches, stop)
+            if stopping:
+                break
+            if self._writes and not self._evaluation_is_due and self._checkpoint_is_due:
+                self._save()
+        # A signal that another worker received is this one's, too.
+        self.stopped_by = 0 if self._model.stop_training else stop.signal or signal.SIGTERM
+        if self._writes:
+            self._save()
 
-    def _restore(self, state):
-        """Restores the newest checkpoint; False where the run has none."""
-        path = self.checkpoints.latest_checkpoint
-        if path is None:
-            return False
-        try:
-            state.restore(path).assert_consumed()
-        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-            raise InputError(
-                f"Expected a checkpoint, received {path}, which cannot be restored "
-                f"({type(error).__name__}). Remove its files and name an older one in `checkpoint` "
-                "beside them, or --overwrite the run."
-            ) from error
-        return True
+    def _step(self, batches, stop):
+        """One training step; returns whether a worker is to stop after it."""
+        state = self.state
+        rate = self._scheduled_rate(state.step)
+        if state.step and rate != self._scheduled_rate(state.step - 1):
+            self._optimizer.learning_rate = rate * 0.5**state.rollbacks
+        began = time.monotonic()
+        images, voxels = next(batches)
+        self._progress.waited(time.monotonic() - began)
+        self._callbacks.on_train_batch_begin(state.step)
+        told = tf.constant(float(bool(stop.signal or self._model.stop_training)))
+        loss, iou, stopping = self._train_step(images, voxels, told).numpy().tolist()
+        limit = self.config.loss_limit
+        if not np.isfinite(loss) or 0 < limit < loss:
+            what = f"a loss of at most {limit:g}" if np.isfinite(loss) else "a finite loss"
+            raise _Diverged(state.step, f"{what}, received {loss:g}")
+        state.losses += loss
+        state.ious += iou
+        state.steps_since += 1
+        state.step += 1
+        self._callbacks.on_train_batch_end(state.step - 1, {"loss": loss, "iou": iou})
+        return stopping > 0
 
-    @property
-    def step(self):
-        """Number of training steps done."""
-        return int(self.steps_done.numpy())
-
-    def _path(self, name):
-        return os.path.join(self.config.workdir, name)
-
-    def save_checkpoint(self):
-        self.seconds.assign(time.monotonic() - self.started)
-        self.checkpoints.save(checkpoint_number=self.step)
-
-    def evaluate(self, step, loss, iou, parts, frame):
-        """Scores the validation split; writes metrics, curves, pictures and the best model."""
-        val_loss, val_iou, examples = self._validate(parts["val"], frame)
+    def _evaluate(self, stop):
+        """Scores the validation models and keeps what comes of it; False where it has to stop."""
+        state = self.state
+        self._callbacks.on_test_begin()
+        with averaged_weights(self._model, self._optimizer):
+            scores = self._validation.run(stop)
+            if scores is None:
+                return False
+            val_loss, val_iou, examples = scores
+            self._callbacks.on_test_end({"loss": val_loss, "iou": val_iou})
+            if not np.isfinite(val_loss):
+                raise _Diverged(state.step - 1, f"a finite validation loss, received {val_loss:g}")
+            is_best = not state.rows or val_iou > state.best["val_iou"]
+            if is_best and self._writes:
+                self._save_model()
         row = {
-            "step": step,
-            "epoch": step * self.config.batch_size / len(parts["train"]),
-            "samples": step * self.config.batch_size,
-            "seconds": time.monotonic() - self.started,
-            "loss": loss,
-            "iou": iou,
+            "step": state.step,
+            "epoch": state.step * self.config.batch_size / self._epoch_size,
+            "samples": state.step * self.config.batch_size,
+            "seconds": time.monotonic() - self._clock,
+            "loss": state.losses / state.steps_since,
+            "iou": state.ious / state.steps_since,
             "val_loss": val_loss,
             "val_iou": val_iou,
-            "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
+            "learning_rate": float(keras.ops.convert_to_numpy(self._optimizer.learning_rate)),
         }
-        self.rows.append(row)
-        is_best = val_iou > float(self.best_iou)
-        if is_best:
-            self.best_iou.assign(val_iou)
-            self._save_model()
-        workdir_lib.write_metrics(self.config.workdir, self.rows)
-        pictures.save(pictures.curves_picture(self.rows), self._path(workdir_lib.CURVES))
-        self._write_summaries(row, examples)
-        below_the_bar = "\n" if sys.stdout.isatty() else ""
-        print(
-            f"{below_the_bar}step {step}: loss {loss:.4f}, iou {iou:.4f}, val_loss {val_loss:.4f}, "
-            f"val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}",
-            flush=True,
+        state.rows.append(row)
+        state.losses = state.ious = 0.0
+        state.steps_since = 0
+        if self._writes:
+            self._save()
+            self._records.write(state.rows, examples)
+        self.tell(
+            f"step {row['step']}: loss {row['loss']:.4f}, iou {row['iou']:.4f}, val_loss "
+            f"{val_loss:.4f}, val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}"
+        )
+        names = ("loss", "iou", "val_loss", "val_iou", "learning_rate")
+        self._callbacks.on_epoch_end(len(state.rows) - 1, {name: row[name] for name in names})
+        return not self._any_worker(self._model.stop_training)
+
+    def _roll_back(self, divergence):
+        """Goes back to the last checkpoint with half the learning rate, or gives up."""
+        config, state = self.config, self.state
+        rollbacks = state.rollbacks + 1
+        names = ", ".join(self._stream.names(divergence.step))
+        what = f"Expected {divergence.what} at step {divergence.step + 1}, on {names}."
+        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        if config.dry_run or config.on_divergence == "stop" or rollbacks > _ROLLBACKS:
+            advice = "Start anew with a lower --learning_rate"
+            if config.on_divergence == "stop":
+                advice += ", or go on from there with --on_divergence=rollback"
+            raise InputError(
+                f"{what} The last good checkpoint is {self._newest_checkpoint()}. {advice} (now "
+                f"{rate:g})."
+            )
+        if self._writes:
+            self._checkpoints.restore()
+        self._share_state()
+        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        rate *= 0.5 ** (rollbacks - state.rollbacks)
+        self._optimizer.learning_rate = rate
+        state.rollbacks = rollbacks
+        self.tell(
+            f"{what} Going back to step {state.step} with half the learning rate, {rate:g} "
+            f"(rollback {rollbacks} of at most {_ROLLBACKS})."
         )
 
-    def _validate(self, models, frame):
-        """Mean loss and IoU over the validation models, and a few (views, truth, prediction)."""
-        # As many as a training sample has at most; drawn with repetitions it may have more.
-        num_views = min(self.config.view_range[1], *(len(model.views) for model in models))
-        result, sound, reasons = faults.on_sound_models(
-            models,
-            frame,
-            lambda some: self._validate_all(some, frame, num_views),
-            skip=self.config.on_bad_sample == "skip",
-            num_views=num_views,
-            view_ids=self.config.view_ids,
-        )
-        if reasons:
-            gone = [model.key for model in models if model not in sound]
-            self.left_out.update(zip(gone, reasons, strict=True))
-            models[:] = sound
-        return result
+    # === What it does that with ===
 
-    def _validate_all(self, models, frame, num_views):
-        batches = pipeline.evaluation_batches(
-            models,
-            frame,
-            batch_size=self.config.batch_size,
-            num_views=num_views,
-            view_ids=self.config.view_ids,
+    def _make_train_step(self):
+        config = self.config
+        replicas = self._strategy.num_replicas_in_sync
+        on_one_gpu = replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
+        return steps_lib.make_train_step(
+            self._strategy,
+            self._model,
+            self._optimizer,
+            batch_size=config.batch_size,
+            threshold=config.threshold,
+            element_spec=self._stream.dataset(self.state.step).element_spec,
+            accumulation_steps=config.gradient_accumulation_steps,
+            jit_compile=config.jit_compile == "on" or (config.jit_compile == "auto" and on_one_gpu),
         )
-        losses, ious, examples = [], [], []
-        for images, voxels in faults.explained(
-            batches, models, frame, self.config.batch_size, num_views, self.config.view_ids
-        ):
-            loss, iou, occupancy = (x.numpy() for x in self.eval_step(images, voxels))
-            losses.append(loss)
-            ious.append(iou)
-            if len(examples) < _EXAMPLES:
-                examples += zip(images.numpy(), voxels.numpy(), occupancy, iou, strict=True)
-        del examples[_EXAMPLES:]
-        return np.concatenate(losses).mean(), np.concatenate(ious).mean(), examples
+
+    def _distributed(self, dataset_of):
+        """Every worker's share of the batches, in as many parts as it has replicas."""
+        replicas = self._strategy.num_replicas_in_sync
+
+        def share(context):
+            workers = context.num_input_pipelines
+            return dataset_of(
+                worker=context.input_pipeline_id, workers=workers, parts=replicas // workers
+            )
+
+        return self._strategy.distribute_datasets_from_function(share)
+
+    def _share_state(self):
+        """Gives every worker the chief's weights, optimizer and state."""
+        if self._cluster.workers == 1:
+            return
+        variables = [*self._model.weights, *self._optimizer.variables]
+        distribution.broadcast(self._strategy, self._cluster, variables)
+        own = self.state.serialize().encode() if self._cluster.is_chief else b""
+        (length,) = distribution.total(self._strategy, self._cluster, [len(own)])
+        text = np.zeros(int(length))
+        text[: len(own)] = list(own)
+        text = distribution.total(self._strategy, self._cluster, text)
+        self.state.deserialize(bytes(text.astype(np.uint8)).decode())
+
+    def _any_worker(self, flag):
+        return distribution.total(self._strategy, self._cluster, [bool(flag)])[0] > 0
+
+    def _save(self):
+        began = time.monotonic()
+        self.state.seconds = began - self._clock
+        self._checkpoints.save()
+        self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - began
 
     def _save_model(self):
-        with replacing(self._path(workdir_lib.MODEL)) as partial:
-            self.model.save(partial)
+        path = os.path.join(self.config.workdir, workdir_lib.MODEL)
+        # Keras would save the optimizer, too, and make the file three times as large.
+        del self._model.optimizer
+        with replacing(path) as partial:
+            self._model.save(partial)
+        object.__setattr__(self._model, "optimizer", self._optimizer)
 
-    def _write_summaries(self, row, examples):
-        threshold = self.config.threshold
-        figure = pictures.examples_picture(
-            [
-                (images, occupancy > threshold, voxels > 0.5, f"IoU {iou:.2f}")
-                for images, voxels, occupancy, iou in examples
-            ]
-        )
-        with self.tensorboard.as_default(step=row["step"]):
-            for name in ("loss", "iou", "val_loss", "val_iou", "learning_rate"):
-                tf.summary.scalar(name, row[name])
-            tf.summary.image("validation", pictures.to_array(figure)[None])
-        self.tensorboard.flush()
+    def _newest_checkpoint(self):
+        newest = max(self._checkpoints.steps(), default=None)
+        return "none" if newest is None else self._checkpoints.path(newest)
+
+    # === What it tells ===
+
+    def tell(self, text):
+        """Prints a line, on one of the workers."""
+        if self._cluster.is_chief:
+            print(text, flush=True)
+
+    def tell_end(self):
+        """Says how training ended, what it left out, and where things are."""
+        left_out = {**self._stream.left_out, **self._validation.left_out}
+        if left_out:
+            models = "model" if len(left_out) == 1 else "models"
+            print(f"Left out {len(left_out)} {models} with unusable files:")
+            print(*left_out.values(), sep="\n")
+        config, state = self.config, self.state
+        if config.dry_run:
+            samples, _ = self._progress.speed()
+            remaining = duration(config.steps * config.batch_size / samples)
+            self.tell(
+                f"Dry run: {state.step} steps done, nothing written. {samples:.4g} samples/s, so "
+                f"{config.steps} steps take about {remaining}, evaluations apart."
+            )
+            return
+        speed = self._progress.speed()
+        shown = f" ({speed[0]:.4g} samples/s, {speed[1]:.1%} waiting for data)" if speed else ""
+        took = duration(time.monotonic() - self._clock)
+        if not self.is_done:
+            self.tell(
+                f"Stopped at step {state.step} of {self.last_step} after {took}{shown}, with a "
+                "checkpoint. The same command goes on from there."
+            )
+            return
+        self.tell(f"The run {self.how_far}, after {took}{shown}.")
+        folder = config.workdir
+        if best := state.best:
+            path = os.path.join(folder, workdir_lib.MODEL)
+            self.tell(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {path}")
+        curves = os.path.join(folder, workdir_lib.CURVES)
+        board = os.path.join(folder, workdir_lib.TENSORBOARD)
+        self.tell(f"Curves: {curves}; tensorboard --logdir={board}")
+        self.tell(f"Next: python -m r2n2_keras.evaluate --workdir={folder}")

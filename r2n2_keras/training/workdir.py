@@ -1,6 +1,7 @@
 """The folder of a run: what is in it, when it may be used again, and its `metrics.csv`."""
 
 import csv
+import fcntl
 import os
 import shutil
 
@@ -33,7 +34,7 @@ def check_workdir(config) -> None:
     """Tells whether `config.workdir` may be trained in, before anything is made.
 
     Raises:
-        InputError: no workdir is given, or it holds a run of another preset or precision.
+        InputError: no workdir is given, or it holds a run with other settings.
     """
     if config.dry_run and not config.workdir:
         return
@@ -49,22 +50,46 @@ def check_workdir(config) -> None:
     flags = os.path.join(config.workdir, FLAGS)
     if os.path.isfile(flags) and not config.overwrite:
         saved = config_lib.parse([f"--flagfile={flags}"], from_run=False)
-        for name in ("model", "precision"):
-            found, given = getattr(saved, name), getattr(config, name)
-            if found != given:
-                raise InputError(
-                    f"Expected a run of --{name}={given} in {config.workdir}, received one of "
-                    f"{found}. Give --{name}={found} to go on with it, another --workdir, or "
-                    "--overwrite to remove it."
-                )
+        if expected := saved.changed(config):
+            received = config.changed(saved)
+            raise InputError(
+                f"Expected the settings of the run in {config.workdir}, "
+                f"{_as_flags(expected)}, received {_as_flags(received)}. Give the former to go on "
+                "with it, another --workdir, or --overwrite to remove it."
+            )
+
+
+def _as_flags(values):
+    return " ".join(f"--{name}={value}" for name, value in values.items())
 
 
 def open_workdir(config) -> None:
-    """Makes the folder of a run and saves its settings; says in a line what it removes."""
+    """Makes the folder of a run and saves its settings; says in a line what it removes.
+
+    Raises:
+        InputError: another process trains in it.
+    """
+    os.makedirs(config.workdir, exist_ok=True)
+    _lock(config.workdir)
     if config.overwrite:
         _remove(config.workdir)
-    os.makedirs(config.workdir, exist_ok=True)
-    write_text(os.path.join(config.workdir, FLAGS), config.to_flagfile())
+    text, path = config.to_flagfile(), os.path.join(config.workdir, FLAGS)
+    write_text(path, text)
+
+
+def _lock(folder):
+    """Keeps other processes from training in a folder for as long as this process lives."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"Expected a --workdir in which nothing trains, received {folder}, where another "
+            "process does. Stop it, or give another --workdir."
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
 
 
 def model_file(config) -> str:
@@ -138,5 +163,5 @@ def write_metrics(workdir: str, rows: list[dict]) -> None:
 
 
 def best_row(rows: list[dict]) -> dict | None:
-    """The evaluation whose weights are in `model.keras`."""
+    """The evaluation whose weights are in `model.keras`: the first of the best."""
     return max(rows, key=lambda row: row["val_iou"], default=None)

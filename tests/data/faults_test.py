@@ -1,6 +1,7 @@
 """Files that cannot be used: they are named, or training goes on without their models."""
 
 import dataclasses
+import itertools
 import re
 
 import named
@@ -16,6 +17,10 @@ from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.errors import InputError
 
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
+
+
+def _batches(stream, first_step, steps):
+    return itertools.islice(stream.batches(first_step), steps - first_step)
 
 
 def _evaluate(models):
@@ -90,7 +95,7 @@ def test_it_is_named_in_training_too(damaged, damage):
     models = list_models(str(damaged))[0]
     path, _ = _break(damaged, damage)
     stream = faults.TrainingStream(models, FRAME, dataclasses.replace(SAMPLING, view_range=(5, 5)))
-    assert path in _one_line(lambda: list(stream.batches(0, 6)))
+    assert path in _one_line(lambda: list(_batches(stream, 0, 6)))
 
 
 def test_it_is_named_where_voxels_are_read_alone(damaged):
@@ -128,7 +133,7 @@ def _stream(models, skip=True, **changed):
 def test_a_stream_without_faults_is_that_of_the_pipeline(models):
     stream = _stream(models)
     expected = pipeline.training_batches(models, FRAME, SAMPLING, first_step=2, steps=8)
-    assert named.who(stream.batches(2, 8)) == named.who(expected)
+    assert named.who(_batches(stream, 2, 8)) == named.who(expected)
     assert not stream.left_out
 
 
@@ -137,7 +142,7 @@ def test_a_bad_sample_is_replaced_and_the_others_stay(damaged, models, damage):
     found = list_models(str(damaged))[0]
     path, _ = _break(damaged, damage)
     stream = _stream(found, view_ids=(1, 0), view_range=(2, 2))
-    seen = named.samples(stream.batches(0, 9))
+    seen = named.samples(_batches(stream, 0, 9))
     sampling = dataclasses.replace(SAMPLING, view_ids=(1, 0), view_range=(2, 2))
     expected = named.samples(pipeline.training_batches(models, FRAME, sampling, steps=9))
     assert [index for index, _ in seen] == [6 if index == 5 else index for index, _ in expected]
@@ -158,7 +163,7 @@ def _break_views(root, index, *views):
 def test_several_bad_models_in_a_row(damaged, models):
     _break_models(damaged, 6, 0, 1)
     stream = _stream(list_models(str(damaged))[0])
-    seen = named.samples(stream.batches(0, 9))
+    seen = named.samples(_batches(stream, 0, 9))
     expected = named.samples(pipeline.training_batches(models, FRAME, SAMPLING, steps=9))
     # After the last model comes the first; a stand-in shows the views of the place that it takes.
     assert seen == [({6: 2, 0: 2, 1: 2}.get(index, index), views) for index, views in expected]
@@ -168,7 +173,7 @@ def test_several_bad_models_in_a_row(damaged, models):
 def test_a_model_is_used_as_long_as_its_bad_view_is_not_drawn(damaged, models):
     _break_views(damaged, 2, 4)
     stream = _stream(list_models(str(damaged))[0], view_range=(1, 2))
-    seen = named.samples(stream.batches(0, 30))
+    seen = named.samples(_batches(stream, 0, 30))
     sampling = dataclasses.replace(SAMPLING, view_range=(1, 2))
     expected = named.samples(pipeline.training_batches(models, FRAME, sampling, steps=30))
     replaced = [sample for sample in expected if sample[0] == 2 and 4 in sample[1]]
@@ -182,8 +187,8 @@ def test_going_on_later_finds_the_same(damaged, first_step):
     _break_views(damaged, 2, 1, 4)
     _break_views(damaged, 3, 0)
     models = list_models(str(damaged))[0]
-    through = named.who(_stream(models).batches(0, 9))
-    assert named.who(_stream(models).batches(first_step, 9)) == through[first_step:]
+    through = named.who(_batches(_stream(models), 0, 9))
+    assert named.who(_batches(_stream(models), first_step, 9)) == through[first_step:]
 
 
 def test_fewer_views_of_a_stand_in_change_no_other_sample(damaged, models):
@@ -198,7 +203,7 @@ def test_fewer_views_of_a_stand_in_change_no_other_sample(damaged, models):
         )
     )
     _break_models(damaged, 2)
-    seen = named.samples(_stream(found, view_range=(1, 3)).batches(0, 9))
+    seen = named.samples(_batches(_stream(found, view_range=(1, 3)), 0, 9))
     for one, other in zip(seen, sound, strict=True):
         assert one == other or (other[0] == 2 and one[0] == 3)
 
@@ -206,7 +211,7 @@ def test_fewer_views_of_a_stand_in_change_no_other_sample(damaged, models):
 def test_no_sound_model_is_told(damaged):
     _break_models(damaged, *range(COUNT))
     stream = _stream(list_models(str(damaged))[0])
-    message = _one_line(lambda: list(stream.batches(0, 9)))
+    message = _one_line(lambda: list(_batches(stream, 0, 9)))
     assert "received 7 of which none can be used, such as: " in message
 
 
@@ -214,7 +219,7 @@ def test_without_skipping_the_first_bad_file_ends_it(damaged):
     _break_models(damaged, 3)
     models = list_models(str(damaged))[0]
     with pytest.raises(faults.BadSample, match=r"m3/model\.binvox"):
-        list(_stream(models, skip=False).batches(0, 9))
+        list(_batches(_stream(models, skip=False), 0, 9))
 
 
 def test_a_lost_connection_is_no_bad_file(models, monkeypatch):
@@ -247,12 +252,14 @@ def test_evaluation_goes_on_without_bad_models_on_request(damaged):
 
 
 def test_other_faults_in_training_are_not_blamed_on_files(models):
-    def fail(dataset):
-        return dataset.map(lambda images, voxels: (tf.debugging.check_numerics(images / 0, "!"), 0))
+    def fail(dataset_of):
+        return dataset_of().map(
+            lambda images, voxels: (tf.debugging.check_numerics(images / 0, "!"), 0)
+        )
 
     stream = faults.TrainingStream(models, FRAME, SAMPLING, skip=True, distribute=fail)
     with pytest.raises(tf.errors.InvalidArgumentError, match="!"):
-        list(stream.batches(0, 9))
+        list(_batches(stream, 0, 9))
 
 
 def test_a_png_that_claims_too_many_pixels_is_told(damaged):

@@ -25,9 +25,9 @@ PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
 
 
-def _train(models, *, steps=6, first_step=0, worker=0, workers=1, frame=FRAME, **changed):
+def _train(models, *, steps=6, first_step=0, frame=FRAME, places=None, **changed):
     sampling = dataclasses.replace(SAMPLING, **changed)
-    places = {"first_step": first_step, "steps": steps, "worker": worker, "workers": workers}
+    places = {"first_step": first_step, "steps": steps, **(places or {})}
     return pipeline.training_batches(models, frame, sampling, **places)
 
 
@@ -220,7 +220,9 @@ def test_voxels_alone(models):
 @pytest.mark.parametrize("first_step", [0, 5])
 def test_workers_share_out_every_batch(models, stream, workers, first_step):
     shares = [
-        _train(models, steps=9, first_step=first_step, worker=worker, workers=workers)
+        _train(
+            models, steps=9, first_step=first_step, places={"worker": worker, "workers": workers}
+        )
         for worker in range(workers)
     ]
     for (images, voxels), *parts in zip(stream[first_step:9], *shares, strict=True):
@@ -228,9 +230,26 @@ def test_workers_share_out_every_batch(models, stream, workers, first_step):
         np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), voxels)
 
 
+def test_a_share_comes_in_parts_for_a_workers_devices(models, stream):
+    places = {"worker": 1, "workers": 2, "parts": 2}
+    parts = list(_train(models, steps=5, places=places))
+    assert len(parts) == 2 * 5
+    for number, (images, voxels) in enumerate(parts):
+        step, place = divmod(number, 2)
+        np.testing.assert_array_equal(images, stream[step][0][2 + place, None])
+        np.testing.assert_array_equal(voxels, stream[step][1][2 + place, None])
+
+
+def test_the_stream_has_no_end_of_its_own(models):
+    dataset = _train(models, steps=None, first_step=10**9)
+    assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+    (batch,) = dataset.take(1)
+    assert named.who([batch]) == named.who(_train(models, first_step=10**9, steps=10**9 + 1))
+
+
 def test_workers_that_cannot_share_a_batch_are_told(models):
-    message = _one_line(lambda: _train(models, workers=3))
-    assert "--batch_size to be a multiple of the 3 workers, received 4" in message
+    message = _one_line(lambda: _train(models, places={"workers": 3}))
+    assert "--batch_size to be a multiple of the 3 replicas, received 4" in message
 
 
 def test_the_models_of_a_batch_are_known_beforehand(models, stream):
@@ -300,7 +319,8 @@ def test_augmented_streams_can_be_entered_and_shared_out_too(tree):
     frame = Frame(127, 3, 32, 240)
     whole = list(_train(models, frame=frame, **changed))
     parts = [
-        _train(models, frame=frame, first_step=2, worker=w, workers=2, **changed) for w in (0, 1)
+        _train(models, frame=frame, first_step=2, places={"worker": w, "workers": 2}, **changed)
+        for w in (0, 1)
     ]
     for (images, _), (first, _), (second, _) in zip(whole[2:], *parts, strict=True):
         np.testing.assert_array_equal(np.concatenate([first, second]), images)

@@ -1,0 +1,80 @@
+"""Keras callbacks of a run: those that users bring, and the profiler's."""
+
+import importlib
+import operator
+import os
+
+import keras
+import tensorflow as tf
+
+from r2n2_keras.errors import InputError
+from r2n2_keras.training import workdir as workdir_lib
+
+
+def load(names):
+    """Makes the callbacks that `--callbacks` names.
+
+    Args:
+        names: "module:factory" each. The factory is called without arguments and gives a callback
+            or several.
+
+    Raises:
+        InputError: there is no such factory, or it gives something else.
+    """
+    return [callback for name in names for callback in _load(name)]
+
+
+def _load(name):
+    module, factory = name.split(":")
+    try:
+        made = operator.attrgetter(factory)(importlib.import_module(module))()
+    except Exception as error:  # somebody else's code
+        raise InputError(
+            f"Expected --callbacks to name a factory of Keras callbacks, module:factory, received "
+            f"{name}, which fails ({type(error).__name__}: {error}). Mend it, or leave it out."
+        ) from error
+    made = list(made) if isinstance(made, list | tuple) else [made]
+    for callback in made:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(
+                f"Expected {name} of --callbacks to give Keras callbacks, received a "
+                f"{type(callback).__name__}. Mend it, or leave it out."
+            )
+    return made
+
+
+class Profiler(keras.callbacks.Callback):
+    """Records some steps for TensorBoard's profiler.
+
+    Args:
+        workdir: folder of the run.
+        first: the first step that is recorded.
+        stop: the first that is no more.
+    """
+
+    def __init__(self, workdir, first, stop):
+        super().__init__()
+        self._folder = os.path.join(workdir, workdir_lib.TENSORBOARD)
+        self._first, self._stop = first, stop
+        self._records = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Starts where it is time; `batch` counts the steps before this one."""
+        if self._first <= batch < self._stop and not self._records:
+            tf.profiler.experimental.start(self._folder)
+            self._records = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stops where it is time."""
+        if batch + 1 == self._stop:
+            self._end()
+
+    def on_train_end(self, logs=None):
+        """Stops where training ends earlier."""
+        self._end()
+
+    def _end(self):
+        if self._records:
+            tf.profiler.experimental.stop()
+            self._records = False
+            print(f"Wrote a profile: tensorboard --logdir={self._folder}", flush=True)

@@ -1,0 +1,99 @@
+"""What a run shows while it trains: a bar on a terminal, or a line a minute in a log."""
+
+import collections
+import sys
+import time
+
+import keras
+import numpy as np
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+_STEPS_SHOWN = 50  # loss, IoU and speed are means over this many steps
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows loss, IoU, samples per second, the share of time spent waiting for data, and the end.
+
+    The first step of the process is left out of all times: it builds the graph.
+
+    Args:
+        first_step: steps done before.
+        last_step: steps in all.
+        batch_size: samples per step.
+    """
+
+    def __init__(self, first_step, last_step, batch_size):
+        super().__init__()
+        self._last_step = last_step
+        self._batch_size = batch_size
+        self._recent = collections.deque(maxlen=_STEPS_SHOWN)  # (loss, IoU, seconds, waiting)
+        self._seen = 0
+        self._seconds = self._waiting = 0.0
+        self._waited = 0.0
+        self._bar = None
+        if sys.stdout.isatty():
+            text = TextColumn("{task.description}", table_column=None)
+            self._bar = Progress(BarColumn(12), TaskProgressColumn(), text)
+            self._task = self._bar.add_task("", total=last_step, completed=first_step)
+
+    def __enter__(self):
+        if self._bar:
+            self._bar.start()
+        self._line_at = time.monotonic() + _SECONDS_BETWEEN_LINES
+        return self
+
+    def __exit__(self, *_):
+        if self._bar:
+            self._bar.stop()
+
+    def waited(self, seconds):
+        """Takes note of how long the coming step has waited for its data."""
+        self._waited = seconds
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """A step begins, with its data at hand."""
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Shows how far the run is; `batch` counts the steps before this one."""
+        now = time.monotonic()
+        self._seen += 1
+        if self._seen == 1:
+            return
+        seconds = now - self._began + self._waited
+        self._recent.append((logs["loss"], logs["iou"], seconds, self._waited))
+        self._seconds += seconds
+        self._waiting += self._waited
+        if self._bar:
+            self._bar.update(self._task, completed=batch + 1, description=self._text(batch + 1))
+        elif now >= self._line_at:
+            self._line_at = now + _SECONDS_BETWEEN_LINES
+            print(self._text(batch + 1), flush=True)
+
+    def _text(self, step):
+        loss, iou, seconds, waiting = np.mean(self._recent, axis=0)
+        return (
+            f"step {step}/{self._last_step}: loss {loss:.4f}, iou {iou:.4f}, "
+            f"{self._batch_size / seconds:.4g} samples/s, {waiting / seconds:.1%} waiting for "
+            f"data, {duration((self._last_step - step) * seconds)} left"
+        )
+
+    def speed(self):
+        """Samples per second and the share of the time that steps waited; None before there is any.
+
+        Evaluations and checkpoints are not part of the time.
+        """
+        if not self._seconds:
+            return None
+        return (self._seen - 1) * self._batch_size / self._seconds, self._waiting / self._seconds
+
+
+def duration(seconds):
+    """As people say it: "4 min 10 s"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

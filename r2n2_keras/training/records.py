@@ -1,0 +1,47 @@
+"""What a run leaves for people to look at: `metrics.csv`, `curves.png`, TensorBoard."""
+
+import os
+
+import tensorflow as tf
+
+from r2n2_keras.outputs import pictures
+from r2n2_keras.training import workdir as workdir_lib
+
+_SCALARS = ("loss", "iou", "val_loss", "val_iou", "learning_rate")
+
+
+class Records:
+    """The records in a workdir.
+
+    Args:
+        config: the settings.
+    """
+
+    def __init__(self, config):
+        self._workdir = config.workdir
+        self._threshold = config.threshold
+        self._tensorboard = tf.summary.create_file_writer(self._path(workdir_lib.TENSORBOARD))
+
+    def write(self, rows, examples):
+        """Writes an evaluation down.
+
+        Args:
+            rows: all evaluations so far.
+            examples: (views, true voxels, occupancy, IoU) of a few validation models.
+        """
+        workdir_lib.write_metrics(self._workdir, rows)
+        pictures.save(pictures.curves_picture(rows), self._path(workdir_lib.CURVES))
+        figure = pictures.examples_picture(
+            [
+                (images, occupancy > self._threshold, voxels > 0.5, f"IoU {iou:.2f}")
+                for images, voxels, occupancy, iou in examples
+            ]
+        )
+        with self._tensorboard.as_default(step=rows[-1]["step"]):
+            for name in _SCALARS:
+                tf.summary.scalar(name, rows[-1][name])
+            tf.summary.image("validation", pictures.to_array(figure)[None])
+        self._tensorboard.flush()
+
+    def _path(self, name):
+        return os.path.join(self._workdir, name)

@@ -1,0 +1,92 @@
+"""Scores the validation models with the network as it is, every worker its share of them."""
+
+import numpy as np
+
+from r2n2_keras.data import faults, pipeline
+from r2n2_keras.training import distribution
+from r2n2_keras.training import steps as steps_lib
+
+_EXAMPLES = 4  # drawn for TensorBoard
+
+
+class Validation:
+    """Scores the validation models.
+
+    Args:
+        config: the settings.
+        strategy: the tf.distribute strategy.
+        cluster: the workers.
+        model: the network.
+        models: the validation models.
+        frame: what the network takes.
+
+    Attributes:
+        left_out: {name of the model: what is wrong with it}, of models with unusable files.
+    """
+
+    def __init__(self, config, strategy, cluster, model, models, frame):
+        # As many as a training sample has at most; drawn with repetitions it may have more.
+        self._num_views = min(config.view_range[1], *(len(model.views) for model in models))
+        self._config = config
+        self._strategy = strategy
+        self._cluster = cluster
+        self._models = models[cluster.worker :: cluster.workers]
+        self._frame = frame
+        num_views = len(config.view_ids) or self._num_views
+        self._eval_step = steps_lib.make_eval_step(model, config.threshold, num_views)
+        self.left_out = {}
+
+    def run(self, stop):
+        """Scores all models.
+
+        Args:
+            stop: a `StopRequest`, heeded between batches.
+
+        Returns:
+            Mean loss and mean IoU over the samples, and a few examples of this worker's: (views,
+            true voxels, occupancy, IoU). None where a worker was told to stop.
+
+        Raises:
+            BadSample: a file cannot be used, and bad samples are not skipped.
+        """
+        losses, ious, examples = self._score_sound(stop) if self._models else ([], [], [])
+        sums = [np.sum(losses), np.sum(ious), len(losses), bool(stop.signal)]
+        loss, iou, count, stopping = distribution.total(self._strategy, self._cluster, sums)
+        return None if stopping else (loss / count, iou / count, examples)
+
+    def _score_sound(self, stop):
+        result, sound, reasons = faults.on_sound_models(
+            self._models,
+            self._frame,
+            lambda models: self._score(models, stop),
+            skip=self._config.on_bad_sample == "skip",
+            num_views=self._num_views,
+            view_ids=self._config.view_ids,
+        )
+        if reasons:
+            gone = [model.key for model in self._models if model not in sound]
+            self.left_out.update(zip(gone, reasons, strict=True))
+            self._models = sound
+        return result
+
+    def _score(self, models, stop):
+        config = self._config
+        batches = pipeline.evaluation_batches(
+            models,
+            self._frame,
+            batch_size=config.batch_size,
+            num_views=self._num_views,
+            view_ids=config.view_ids,
+        )
+        losses, ious, examples = [], [], []
+        for images, voxels in faults.explained(
+            batches, models, self._frame, config.batch_size, self._num_views, config.view_ids
+        ):
+            loss, iou, occupancy = (x.numpy() for x in self._eval_step(images, voxels))
+            losses.extend(loss.tolist())
+            ious.extend(iou.tolist())
+            if len(examples) < _EXAMPLES:
+                examples += zip(images.numpy(), voxels.numpy(), occupancy, iou, strict=True)
+            if stop.signal:
+                break
+        return losses, ious, examples[:_EXAMPLES]

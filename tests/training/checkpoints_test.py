@@ -1,0 +1,191 @@
+"""Checkpoints: whole, exact, and of use when some of them are not."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from r2n2_keras.errors import InputError
+from r2n2_keras.training import steps
+from r2n2_keras.training.checkpoints import Checkpoints, RunState
+
+
+def _row(step, val_iou):
+    return {"step": step, "val_iou": val_iou}
+
+
+class _Run:
+    """A small network with an optimizer that has moments and averages to remember."""
+
+    def __init__(self, folder, seed=0):
+        keras.utils.set_random_seed(seed)
+        self.model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        self.optimizer = steps.make_optimizer(1e-2, ema_decay=0.9)
+        self.optimizer.build(self.model.trainable_variables)
+        self.state = RunState()
+        self.checkpoints = Checkpoints(str(folder), self.model, self.optimizer, self.state)
+
+    def train(self, count):
+        for _ in range(count):
+            rng = np.random.default_rng(self.state.step)
+            gradients = [
+                tf.constant(rng.normal(size=weight.shape), tf.float32)
+                for weight in self.model.trainable_variables
+            ]
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+            self.state.step += 1
+            self.state.losses += 0.1
+
+    def everything(self):
+        variables = [*self.model.weights, *self.optimizer.variables]
+        return [np.asarray(variable).tobytes() for variable in variables]
+
+
+def _folder(tmp_path, step):
+    return tmp_path / "checkpoints" / f"step-{step:09d}"
+
+
+def test_a_checkpoint_is_everything(tmp_path):
+    through = _Run(tmp_path)
+    through.train(3)
+    through.state.rows.append(_row(3, 0.1 + 0.2))  # 0.30000000000000004
+    through.optimizer.learning_rate = 1e-3
+    assert through.checkpoints.save()
+    again = _Run(tmp_path, seed=1)
+    assert again.everything() != through.everything()
+    assert again.checkpoints.restore()
+    assert again.everything() == through.everything()
+    assert again.state.serialize() == through.state.serialize()
+    assert again.state.rows == [_row(3, 0.1 + 0.2)]
+    for run in (through, again):
+        run.train(2)
+    assert again.everything() == through.everything()
+    assert again.state.losses == through.state.losses
+
+
+def test_a_fresh_workdir_has_none(tmp_path):
+    assert not _Run(tmp_path).checkpoints.restore()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_three_are_kept(tmp_path):
+    run = _Run(tmp_path)
+    for _ in range(5):
+        run.train(1)
+        run.checkpoints.save()
+    assert sorted(run.checkpoints.steps()) == [3, 4, 5]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [_folder(tmp_path, step).name for step in (3, 4, 5)]
+
+
+def test_a_step_may_be_saved_twice(tmp_path):
+    run = _Run(tmp_path)
+    run.checkpoints.save()
+    run.state.rollbacks = 1
+    run.checkpoints.save()
+    again = _Run(tmp_path)
+    again.checkpoints.restore()
+    assert again.state.rollbacks == 1
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        ("*.data-*", _cut),
+        ("*.data-*", _flip),
+        ("*.data-*", lambda path: path.write_bytes(b"")),
+        ("*.data-*", lambda path: path.unlink()),
+        ("*.index", _cut),
+        ("*.index", lambda path: path.write_bytes(b"")),
+        ("*.index", lambda path: path.unlink()),
+    ],
+)
+def test_a_damaged_one_is_named_and_passed_over(tmp_path, capsys, pattern, damage):
+    run = _Run(tmp_path)
+    run.train(1)
+    run.checkpoints.save()
+    before = run.everything()
+    run.train(1)
+    run.checkpoints.save()
+    (file,) = _folder(tmp_path, 2).glob(pattern)
+    damage(file)
+    again = _Run(tmp_path, seed=1)
+    assert again.checkpoints.restore()
+    assert (again.state.step, again.everything()) == (1, before)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"Passing over a damaged checkpoint: {_folder(tmp_path, 2)} (")
+
+
+def test_where_all_are_damaged_nothing_is_lost(tmp_path):
+    run = _Run(tmp_path)
+    for _ in range(2):
+        run.train(1)
+        run.checkpoints.save()
+    for file in tmp_path.rglob("*.data-*"):
+        _cut(file)
+    with pytest.raises(InputError, match=r"none can be restored. --overwrite"):
+        _Run(tmp_path).checkpoints.restore()
+    assert sorted(run.checkpoints.steps()) == [1, 2]
+
+
+def test_another_network_is_passed_over(tmp_path):
+    _Run(tmp_path).checkpoints.save()
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
+    optimizer = steps.make_optimizer(1e-2)
+    optimizer.build(other.trainable_variables)
+    with pytest.raises(InputError, match="none can be restored"):
+        Checkpoints(str(tmp_path), other, optimizer, RunState()).restore()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "model.keras"])
+def test_a_run_whose_checkpoints_are_gone_is_not_started_afresh(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match=re.escape(f"the run has left {name}")):
+        _Run(tmp_path).checkpoints.restore()
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path):
+    run = _Run(tmp_path)
+    run.checkpoints.save()
+    run.model.set_weights([weight * np.nan for weight in run.model.get_weights()])
+    run.state.step = 1
+    assert not run.checkpoints.save()
+    assert run.checkpoints.steps() == [0]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    partial = tmp_path / "checkpoints" / "partial-123.step-000000007"
+    partial.mkdir(parents=True)
+    (partial / "state.index").write_text("half")
+    run = _Run(tmp_path)
+    assert not run.checkpoints.restore()  # it is none
+    run.checkpoints.save()
+    assert not partial.exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    run = _Run(tmp_path)
+    (tmp_path / "checkpoints").write_text("a file in the way")
+    with pytest.raises(InputError, match=r"checkpoint of step 0 to .*there is none yet"):
+        run.checkpoints.save()
+
+
+def test_the_state_tells_of_its_rows():
+    state = RunState()
+    assert (state.best, state.evaluated, state.evaluations_since_best) == (None, 0, 0)
+    state.rows += [_row(10, 0.1), _row(20, 0.3), _row(30, 0.3), _row(40, 0.2)]
+    assert state.best == _row(20, 0.3)  # the first of equals
+    assert state.evaluated == 40
+    assert state.evaluations_since_best == 2

@@ -1,0 +1,64 @@
+"""What training says of its speed."""
+
+import pytest
+
+from r2n2_keras.training import progress
+from r2n2_keras.training.progress import ProgressBar, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (151, "2 min 31 s"),
+        (3599.6, "1 h 0 min"), (11_520, "3 h 12 min"), (400_000, "111 h 6 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 100.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def _step(bar, clock, number, waiting, computing, loss=0.5):
+    bar.waited(waiting)
+    clock.now += waiting
+    bar.on_train_batch_begin(number)
+    clock.now += computing
+    bar.on_train_batch_end(number, {"loss": loss, "iou": 0.25})
+
+
+def test_speed_leaves_out_the_first_step_and_what_lies_between(clock):
+    bar = ProgressBar(first_step=10, last_step=100, batch_size=8)
+    with bar:
+        assert bar.speed() is None
+        _step(bar, clock, 10, waiting=5, computing=20)  # builds the graph
+        assert bar.speed() is None
+        _step(bar, clock, 11, waiting=0.5, computing=1.5)
+        clock.now += 1000  # an evaluation
+        _step(bar, clock, 12, waiting=0.5, computing=1.5)
+    assert bar.speed() == pytest.approx((8 / 2.0, 0.25))
+
+
+def test_a_log_has_a_line_a_minute(clock, capsys):
+    bar = ProgressBar(first_step=0, last_step=1000, batch_size=8)
+    with bar:
+        for number in range(100):
+            _step(bar, clock, number, waiting=0.25, computing=1.75, loss=number)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3  # of 200 seconds
+    # Loss: the mean of the last 50 steps.
+    assert lines[-1] == (
+        "step 90/1000: loss 64.5000, iou 0.2500, 4 samples/s, 12.5% waiting for data, "
+        "30 min 20 s left"
+    )
