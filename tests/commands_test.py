@@ -123,10 +123,14 @@ def test_a_run_keeps_its_split_when_models_join_the_data(tree, tmp_path):
 
 
 def test_other_data_do_not_spoil_a_run(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "fewer")
+    shutil.rmtree(tmp_path / "fewer" / "ShapeNetVox32" / "03001627")
     succeed("train", *TRAIN, f"--data_dir={tree}", "--steps=1", cwd=tmp_path)
     files = ("split.json", "flags.cfg", "model.keras")
     before = {name: (tmp_path / "run" / name).read_bytes() for name in files}
     line = fail("train", *TRAIN, f"--data_dir={tree}", "--categories=chair", cwd=tmp_path)
+    assert "--categories=, received --categories=chair" in line
+    line = fail("train", *TRAIN, "--data_dir=fewer", cwd=tmp_path)
     assert "data without" in line
     flags = (*TRAIN, f"--data_dir={tree}", "--num_views=7", "--overwrite")
     assert "at least 7 renderings" in fail("train", *flags, cwd=tmp_path)
@@ -291,14 +295,14 @@ def test_workdir_of_another_preset(home, tree):
     before = sorted(path.name for path in (home / "run").iterdir())
     flags = [flag for flag in TRAIN if not flag.startswith("--model=")]
     line = fail("train", *flags, f"--data_dir={tree}", "--model=notebook", cwd=home)
-    assert "received one of tiny" in line
+    assert "--model=tiny, received --model=notebook" in line
     assert sorted(path.name for path in (home / "run").iterdir()) == before
 
 
 def test_workdir_of_another_precision(home, tree):
     flags = (home / "run" / "flags.cfg").read_text()
     line = fail("train", *TRAIN, f"--data_dir={tree}", "--precision=mixed_float16", cwd=home)
-    assert "received one of float32" in line
+    assert "--precision=float32, received --precision=mixed_float16" in line
     assert (home / "run" / "flags.cfg").read_text() == flags
 
 

@@ -10,7 +10,8 @@ import pytest
 from r2n2_keras import config
 from r2n2_keras.errors import InputError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.cfg"))
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
 
 
 def test_defaults_are_those_of_the_dataclass():
@@ -35,6 +36,22 @@ def test_the_command_line_wins_over_the_run(tmp_path):
     assert fresh.model == config.Config().model
 
 
+def test_what_a_run_may_not_change():
+    saved = config.Config(model="tiny", seed=7, steps=10, strategy="mirrored", freeze=("encoder",))
+    same = config.Config(model="tiny", seed=7, steps=20, freeze=("encoder",), dry_run=True)
+    assert saved.changed(same) == {}
+    other = config.Config(model="tiny", seed=8, learning_rate=1e-3)
+    assert saved.changed(other) == {"learning_rate": "0.0001", "freeze": "encoder", "seed": "7"}
+    assert other.changed(saved) == {"learning_rate": "0.001", "freeze": "", "seed": "8"}
+
+
+def test_a_switch_that_may_be_left_out():
+    assert config.parse([]).deterministic is None
+    assert config.parse(["--deterministic"]).deterministic is True
+    assert config.parse(["--nodeterministic"]).deterministic is False
+    assert "deterministic" not in config.Config().to_flagfile()
+
+
 def test_orders_are_not_kept_for_the_next_command():
     saved = config.Config(overwrite=True, dry_run=True, model_file="m.keras").to_flagfile()
     assert "overwrite" not in saved
@@ -46,8 +63,21 @@ def test_orders_are_not_kept_for_the_next_command():
     ("flag", "message"),
     [
         ("--batch_sise=3", "Did you mean: batch_size"),
-        ("--strategy=many", r"<auto\|one_device\|mirrored>"),
+        ("--strategy=many", r"<auto\|one_device\|mirrored\|multi_worker>"),
         ("--source=caffe", r"<theano\|notebook>"),
+        ("--jit_compile=yes", r"<auto\|on\|off>"),
+        ("--on_divergence=ignore", r"<stop\|rollback>"),
+        ("--ema_decay=1", "--ema_decay to be 0 to less than 1, received 1.0"),
+        ("--l2=-1", "--l2 to be 0 or a number above 0"),
+        ("--clip_norm=nan", "--clip_norm to be 0 or a number above 0"),
+        ("--gradient_accumulation_steps=0", "--gradient_accumulation_steps to be a number above 0"),
+        ("--checkpoint_every_seconds=-1", "--checkpoint_every_seconds to be 0 or"),
+        ("--freeze=head", "--freeze to be one or two of encoder, recurrence, decoder"),
+        ("--freeze=encoder,recurrence,decoder", "--freeze to be one or two"),
+        ("--freeze=encoder,encoder", "--freeze to be one or two"),
+        ("--profile=20", "--profile to be START:STOP"),
+        ("--profile=20:10", "--profile to be START:STOP"),
+        ("--callbacks=keras.callbacks", "--callbacks to be module:factory"),
         ("--batch_size=four", "batch_size=four"),
         ("--batch_size=0", "--batch_size to be a number above 0, received 0"),
         ("--model=huge", r"--model to be a preset \(.*notebook, tiny\), received 'huge'"),
@@ -123,3 +153,15 @@ def test_shipped_config_dry_runs(path, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "Dry run: 2 steps done" in result.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("preset", ["lstm_1", "gru_1", "lstm_3", "gru_3", "res_gru_3"])
+def test_the_papers_recipe(preset):
+    settings = config.parse([f"--flagfile={ROOT / 'configs' / preset}.cfg"])
+    assert settings == config.Config(
+        model=preset, workdir=f"runs/{preset}", steps=60_000, batch_size=24, learning_rate=1e-4,
+        learning_rate_drop_steps=(20_000, 60_000), learning_rate_drop_factor=0.1, l2=2.5e-5,
+        loss_limit=2, num_views="1..5", view_sampling="with_replacement", random_crop=True,
+        random_flip=True, random_background=(225, 255), alpha="threshold", background=240,
+        threshold=0.4,
+    )  # fmt: skip

@@ -188,12 +188,14 @@ class TrainingStream:
         self._skip = skip
         self._distribute = distribute
         self._stand_ins: dict[tuple[int, int], int] = {}
+        self._made = None  # (first step, number of stand-ins, dataset): making one takes a while
         self.left_out: dict[str, str] = {}
 
     def dataset(self, first_step: int):
         """The batches from number `first_step` on, distributed, without an end."""
-        return self._distribute(
-            functools.partial(
+        key = first_step, len(self._stand_ins)
+        if self._made is None or self._made[:2] != key:
+            dataset_of = functools.partial(
                 pipeline.training_batches,
                 self._models,
                 self._frame,
@@ -201,7 +203,8 @@ class TrainingStream:
                 first_step=first_step,
                 stand_ins=self._stand_ins,
             )
-        )
+            self._made = *key, self._distribute(dataset_of)
+        return self._made[2]
 
     def batches(self, first_step: int) -> Iterator:
         """The batches from number `first_step` on.

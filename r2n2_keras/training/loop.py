@@ -118,6 +118,7 @@ def train(config, strategy, cluster, parts, callbacks=(), weights=None) -> int:
     """
     run = _Run(config, strategy, cluster, parts, weights)
     with distribution.explaining_lost_workers(cluster):
+        distribution.check_agreement(strategy, cluster, _to_agree_on(config, parts))
         run.restore()
         if run.is_done:
             run.tell(f"The run in {config.workdir} {run.how_far}: nothing left to train.")
@@ -126,6 +127,14 @@ def train(config, strategy, cluster, parts, callbacks=(), weights=None) -> int:
             run.train(stop, callbacks)
     run.tell_end()
     return run.stopped_by
+
+
+def _to_agree_on(config, parts):
+    """What has to be the same for all workers, in lines."""
+    own = tuple(f"--{name}=" for name in ("workdir", "data_dir", "worker_timeout"))
+    flags = [line for line in config.to_flagfile().splitlines() if not line.startswith(own)]
+    models = [f"{part} {model.key}" for part in ("train", "val") for model in parts[part]]
+    return "\n".join([*flags, *models])
 
 
 class _Diverged(Exception):

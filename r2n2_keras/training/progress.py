@@ -33,8 +33,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._waited = 0.0
         self._bar = None
         if sys.stdout.isatty():
-            text = TextColumn("{task.description}", table_column=None)
-            self._bar = Progress(BarColumn(12), TaskProgressColumn(), text)
+            text = TextColumn("{task.description}")
+            self._bar = Progress(BarColumn(10), TaskProgressColumn(), text)
             self._task = self._bar.add_task("", total=last_step, completed=first_step)
 
     def __enter__(self):
@@ -75,8 +75,8 @@ class ProgressBar(keras.callbacks.Callback):
         loss, iou, seconds, waiting = np.mean(self._recent, axis=0)
         return (
             f"step {step}/{self._last_step}: loss {loss:.4f}, iou {iou:.4f}, "
-            f"{self._batch_size / seconds:.4g} samples/s, {waiting / seconds:.1%} waiting for "
-            f"data, {duration((self._last_step - step) * seconds)} left"
+            f"{self._batch_size / seconds:.4g} samples/s, data wait {waiting / seconds:.1%}, "
+            f"{duration((self._last_step - step) * seconds)} left"
         )
 
     def speed(self):

@@ -1,5 +1,6 @@
 """What a run leaves for people to look at: `metrics.csv`, `curves.png`, TensorBoard."""
 
+import ctypes
 import os
 
 import tensorflow as tf
@@ -42,6 +43,15 @@ class Records:
                 tf.summary.scalar(name, rows[-1][name])
             tf.summary.image("validation", pictures.to_array(figure)[None])
         self._tensorboard.flush()
+        _give_memory_back()
 
     def _path(self, name):
         return os.path.join(self._workdir, name)
+
+
+def _give_memory_back():
+    """Hands what the pictures took back to the system: glibc keeps it, in more and more pieces."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # another C library

@@ -34,6 +34,7 @@ class Validation:
         self._frame = frame
         num_views = len(config.view_ids) or self._num_views
         self._eval_step = steps_lib.make_eval_step(model, config.threshold, num_views)
+        self._batches = None  # of all models: making the dataset takes a while
         self.left_out = {}
 
     def run(self, stop):
@@ -67,20 +68,22 @@ class Validation:
             gone = [model.key for model in self._models if model not in sound]
             self.left_out.update(zip(gone, reasons, strict=True))
             self._models = sound
+            self._batches = None
         return result
 
     def _score(self, models, stop):
         config = self._config
-        batches = pipeline.evaluation_batches(
-            models,
-            self._frame,
-            batch_size=config.batch_size,
-            num_views=self._num_views,
-            view_ids=config.view_ids,
-        )
+        if self._batches is None or models is not self._models:
+            self._batches = pipeline.evaluation_batches(
+                models,
+                self._frame,
+                batch_size=config.batch_size,
+                num_views=self._num_views,
+                view_ids=config.view_ids,
+            )
         losses, ious, examples = [], [], []
         for images, voxels in faults.explained(
-            batches, models, self._frame, config.batch_size, self._num_views, config.view_ids
+            self._batches, models, self._frame, config.batch_size, self._num_views, config.view_ids
         ):
             loss, iou, occupancy = (x.numpy() for x in self._eval_step(images, voxels))
             losses.extend(loss.tolist())

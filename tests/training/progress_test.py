@@ -59,6 +59,5 @@ def test_a_log_has_a_line_a_minute(clock, capsys):
     assert len(lines) == 3  # of 200 seconds
     # Loss: the mean of the last 50 steps.
     assert lines[-1] == (
-        "step 90/1000: loss 64.5000, iou 0.2500, 4 samples/s, 12.5% waiting for data, "
-        "30 min 20 s left"
+        "step 90/1000: loss 64.5000, iou 0.2500, 4 samples/s, data wait 12.5%, 30 min 20 s left"
     )

@@ -1,5 +1,8 @@
 """The folder of a run."""
 
+import subprocess
+import sys
+
 import pytest
 
 from r2n2_keras import config as config_lib
@@ -29,12 +32,41 @@ def test_opening_writes_flags_that_parse_back(tmp_path):
     assert saved == config
 
 
+@pytest.fixture(autouse=True)
+def unlocked(monkeypatch, request):
+    """A process that trains keeps its workdir to itself; here one process opens it twice."""
+    if "lock" not in request.node.name:
+        monkeypatch.setattr(workdir, "_lock", lambda folder: None)
+
+
 def test_the_run_of_another_preset_is_kept(tmp_path):
     workdir.open_workdir(Config(workdir=str(tmp_path), model="tiny"))
-    with pytest.raises(InputError, match=r"--model=notebook .* received one of tiny.*--overwrite"):
+    with pytest.raises(InputError, match=r"--model=tiny, received --model=notebook.*--overwrite"):
         workdir.check_workdir(Config(workdir=str(tmp_path), model="notebook"))
     workdir.check_workdir(Config(workdir=str(tmp_path), model="tiny"))
     workdir.check_workdir(Config(workdir=str(tmp_path), model="notebook", overwrite=True))
+
+
+def test_all_flags_that_differ_are_named(tmp_path):
+    workdir.open_workdir(Config(workdir=str(tmp_path), seed=1, num_views="1..5"))
+    with pytest.raises(InputError) as caught:
+        workdir.check_workdir(Config(workdir=str(tmp_path), seed=2, l2=1e-5, num_views="1..5"))
+    expected = "--l2=0.0 --seed=1, received --l2=1e-05 --seed=2. Give the former to go on"
+    assert expected in str(caught.value)
+    # What says nothing about the training may be another.
+    changed = {"steps": 7, "strategy": "mirrored", "checkpoint_every_seconds": 5, "data_dir": "d"}
+    workdir.check_workdir(Config(workdir=str(tmp_path), seed=1, num_views="1..5", **changed))
+
+
+def test_a_lock_keeps_a_second_process_out(tmp_path):
+    workdir.open_workdir(Config(workdir=str(tmp_path / "run")))
+    script = (
+        "from r2n2_keras.config import Config\nfrom r2n2_keras.training import workdir\n"
+        f"workdir.open_workdir(Config(workdir={str(tmp_path / 'run')!r}, overwrite=True))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "where another process does" in result.stderr.splitlines()[-1]
+    assert (tmp_path / "run" / "flags.cfg").exists()
 
 
 def test_overwrite_removes_the_run_and_nothing_else(tmp_path, capsys):

@@ -1,0 +1,145 @@
+"""benchmarks/step.py: a narrow network's training step under each backend, as a user runs it."""
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from r2n2_keras.model.layers import UpsampleConv3D
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "step.py"
+BACKENDS = [
+    "tensorflow",
+    "jax",
+    pytest.param(
+        "torch",
+        marks=pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch"),
+    ),
+]
+SIZES = ["--presets=notebook", "--views=2", "--precision=float32", "--repeats=1", "--steps=1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A function: the lines that the script prints under a backend, and what it needs to import.
+
+    Only TensorFlow's own backend finds a TensorFlow that can be imported.
+    """
+    stub = tmp_path_factory.mktemp("stub")
+    asked = stub / "asked"
+    (stub / "tensorflow.py").write_text(
+        f"open({str(asked)!r}, 'w').close()\nraise ImportError('TensorFlow is not to be imported')"
+    )
+
+    @functools.cache
+    def run(backend, batches):
+        env = {**os.environ, "KERAS_BACKEND": backend}
+        if backend != "tensorflow":
+            path = [str(stub), *filter(None, [env.get("PYTHONPATH")])]
+            env["PYTHONPATH"] = os.pathsep.join(path)
+        process = subprocess.run(
+            [sys.executable, SCRIPT, "--narrow", *SIZES, f"--batches={batches}"],
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert process.returncode == 0, process.stderr
+        assert not asked.exists()
+        return process.stdout.splitlines()
+
+    return run
+
+
+def batches_of(backend):
+    """One backend gets a batch that fits nowhere, too."""
+    return "2,1000000000000" if backend == "jax" else "2"
+
+
+def rows_of(lines):
+    return json.loads(lines[-1])["rows"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_reports_a_row_of_positive_numbers(run, backend):
+    lines = run(backend, batches_of(backend))
+    row = rows_of(lines)[0]
+    assert (row["backend"], row["preset"], row["views"]) == (backend, "notebook", 2)
+    for key in ("seconds", "samples_per_second", "tflops", "peak_tflops", "first_call_seconds"):
+        assert row[key] > 0
+    assert row["samples_per_second"] == pytest.approx(2 / row["seconds"])
+    assert 0 < row["share_of_peak"] <= 1.2
+    title, rule, cells = (line.split("|")[1:-1] for line in lines[:3])
+    assert len(title) == len(rule) == len(cells)
+    assert backend in cells[1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_losses_are_those_of_tensorflow(run, backend):
+    """The first one shows that the forward pass is the same, the last that the update is."""
+    expected = rows_of(run("tensorflow", batches_of("tensorflow")))[0]
+    row = rows_of(run(backend, batches_of(backend)))[0]
+    assert expected["last_loss"] < expected["first_loss"]
+    assert row["first_loss"] == pytest.approx(expected["first_loss"], abs=1e-6)
+    assert row["last_loss"] == pytest.approx(expected["last_loss"], abs=1e-6)
+
+
+def test_a_batch_that_does_not_fit_is_a_row(run):
+    lines = run("jax", batches_of("jax"))
+    assert "| out of memory |" in lines[3]
+    row = rows_of(lines)[1]
+    assert row["error"] == "out of memory"
+    assert "seconds" not in row
+
+
+@pytest.fixture(scope="module")
+def step():
+    spec = importlib.util.spec_from_file_location("benchmark_step", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("upsampling", "taps"), [("zeros", 3**3), ("nearest", 4**3)])
+def test_upsampling_counts_as_it_is_computed(step, upsampling, taps):
+    layer = UpsampleConv3D(2, upsampling=upsampling)
+    layer(keras.Input((4, 4, 4, 5)))
+    assert step.multiplications(layer, batch=3, views=7) == pytest.approx(3 * 4**3 * taps * 5 * 2)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", "mixed_bfloat16", 989),
+        ("NVIDIA H100 80GB HBM3", "float32", 494),
+        ("NVIDIA H100 PCIe", "mixed_bfloat16", 756),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "mixed_bfloat16", None),
+        ("NVIDIA A100-SXM4-80GB", "mixed_float16", 312),
+        ("NVIDIA A10G", "mixed_bfloat16", None),
+        ("NVIDIA L40S", "mixed_bfloat16", 362),
+        ("Tesla T4", "mixed_float16", 65),
+        ("Tesla V100-PCIE-16GB", "mixed_bfloat16", None),
+        ("CPU with an L4 cache", "mixed_bfloat16", None),
+    ],
+)
+def test_peak_of_a_card(step, device, precision, peak):
+    assert step.known_peak(device, precision) == peak
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (ValueError("shapes do not match"), False),
+    ],
+)
+def test_out_of_memory_is_told_from_other_errors(step, error, expected):
+    assert step.is_out_of_memory(error) == expected

@@ -1,0 +1,90 @@
+"""A run that is killed outright, again and again, ends as one that was left alone."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import succeed
+
+from r2n2_keras.model.r2n2 import R2N2
+from r2n2_keras.training import workdir
+
+_KILLS = 20
+_FLAGS = (
+    "--model=tiny", "--batch_size=2", "--num_views=1..3", "--steps=900", "--seed=5",
+    "--learning_rate=1e-3", "--learning_rate_drop_steps=300,600", "--l2=1e-5", "--ema_decay=0.99",
+    "--random_background=225,255", "--evaluate_every_steps=60", "--checkpoint_every_steps=4",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_twenty_kills_change_nothing(tree, tmp_path):
+    flags = (*_FLAGS, f"--data_dir={tree}")
+    succeed("train", *flags, "--workdir=through", cwd=tmp_path)
+    moments = random.Random(7)
+    for kill in range(_KILLS):
+        _kill_at_random(tmp_path, (*flags, "--workdir=killed"), moments, early=kill % 4 == 3)
+    assert _steps(tmp_path)[-1] < 900  # else a kill came too late to count
+    output = succeed("train", *flags, "--workdir=killed", cwd=tmp_path)
+    assert "Passing over" not in output  # a kill never leaves a damaged checkpoint
+    through, killed = tmp_path / "through", tmp_path / "killed"
+    _assert_same_checkpoint(through, killed)
+    models = [R2N2.from_preset(folder).get_weights() for folder in (through, killed)]
+    for one, other in zip(*models, strict=True):
+        assert one.tobytes() == other.tobytes()
+    rows = [workdir.read_metrics(str(folder)) for folder in (through, killed)]
+    for row in [*rows[0], *rows[1]]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[0]] == list(range(60, 901, 60))
+
+
+def _kill_at_random(folder, flags, moments, early):
+    """Starts the command and kills it: as it starts, or some time after its next checkpoint."""
+    before = _steps(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "r2n2_keras.train", *flags],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if early:
+        time.sleep(moments.uniform(0, 6))
+    else:
+        while _steps(folder)[-1:] == before[-1:] and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 1.5))
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, output
+    # It went on from the last checkpoint that there was: no step was lost beyond it.
+    for step in re.findall(r"Going on at step (\d+)", output):
+        assert int(step) == before[-1]
+
+
+def _steps(folder):
+    checkpoints = folder / "killed" / "checkpoints"
+    names = os.listdir(checkpoints) if checkpoints.is_dir() else []
+    return sorted(int(name[5:]) for name in names if name.startswith("step-"))
+
+
+def _assert_same_checkpoint(one, other):
+    readers = [
+        tf.train.load_checkpoint(str(max((folder / "checkpoints").glob("step-*")) / "state"))
+        for folder in (one, other)
+    ]
+    names = [
+        {name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")}
+        for reader in readers
+    ]
+    assert names[0] == names[1]
+    assert len(names[0]) > 100  # weights, two moments and averages of each
+    for name in names[0]:
+        values = [np.asarray(reader.get_tensor(name)) for reader in readers]
+        assert values[0].tobytes() == values[1].tobytes(), name
