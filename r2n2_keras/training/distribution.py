@@ -385,7 +385,7 @@ def _text_of(strategy, cluster, worker, text):
 def explaining_lost_workers(cluster: Cluster):
     """A context in which the errors of a sum over workers, one of which is lost, are an InputError.
 
-    How soon they come, with TensorFlow 2.20: at once where the process ended; after 5 to 11 seconds
+    How soon they come, with TensorFlow 2.20: at once where the process ended; after some 10 seconds
     where its machine fell silent, by the heartbeats that all send to the chief. A worker that just
     takes long, validating or saving, sends them all the same and is waited for.
 

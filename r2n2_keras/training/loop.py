@@ -438,8 +438,15 @@ class _Run:
         path = os.path.join(self.config.workdir, workdir_lib.MODEL)
         # Keras would save the optimizer, too, and make the file three times as large.
         del self._model.optimizer
-        with replacing(path) as partial:
-            self._model.save(partial)
+        try:
+            with replacing(path) as partial:
+                self._model.save(partial)
+        except OSError as error:
+            raise InputError(
+                f"Expected to write the model to {path}, received: {error.strerror}; the last "
+                f"checkpoint is {self._newest_checkpoint()}. Make room or mend the folder, then "
+                "give the same command to go on."
+            ) from None
         object.__setattr__(self._model, "optimizer", self._optimizer)
 
     def _newest_checkpoint(self):

@@ -99,7 +99,7 @@ def make_train_step(
         threshold: of the IoU.
         element_spec: specs of images and voxels, as the distributed dataset has them. Then one
             graph serves a whole run. Without it a graph depends on the number of views that came
-            first, and so do the last bits of the results: a run that goes on from a checkpoint
+            first, and so may the last bits of the results: a run that goes on from a checkpoint
             would end with other weights than an undisturbed one.
         accumulation_steps: number of parts that each replica computes its samples in, one after the
             other, to save memory. The result is that of the whole batch.
@@ -148,10 +148,10 @@ def make_train_step(
         )
         return results, gradients
 
+    compute_batch = compute if accumulation_steps == 1 else compute_in_parts
+
     def replica_step(images, voxels, stop):
-        results, gradients = (compute if accumulation_steps == 1 else compute_in_parts)(
-            images, voxels
-        )
+        results, gradients = compute_batch(images, voxels)
         # Before the optimizer sees them: so it clips the gradient of the whole batch, and under
         # mixed_float16 an overflow on one replica is one on all.
         replicas = tf.distribute.get_replica_context()

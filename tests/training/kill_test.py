@@ -84,7 +84,7 @@ def _assert_same_checkpoint(one, other):
         for reader in readers
     ]
     assert names[0] == names[1]
-    assert len(names[0]) > 100  # weights, two moments and averages of each
+    assert len(names[0]) == 2 + 4 * 24  # weights, two moments and averages of each
     for name in names[0]:
         values = [np.asarray(reader.get_tensor(name)) for reader in readers]
         assert values[0].tobytes() == values[1].tobytes(), name

@@ -25,9 +25,12 @@ def parts(tree):
     return splits.split_models(*catalogue.list_models(str(tree))).parts
 
 
+_SEVEN_STEPS = {"num_views": "1..3", "steps": 7, "evaluate_every_steps": 3}
+
+
 def _train(folder, parts, callbacks=(), weights=None, **settings):
     """Trains as the command does, in this process."""
-    defaults = {"batch_size": 4, "evaluate_every_steps": 3, "checkpoint_every_steps": 2, "seed": 3}
+    defaults = {"batch_size": 4, "checkpoint_every_steps": 2, "seed": 3}
     config = Config(workdir=str(folder), model="tiny", **{**defaults, **settings})
     keras.utils.set_random_seed(config.seed)
     cluster = distribution.read_cluster({})
@@ -56,28 +59,35 @@ def _assert_equal(one, other):
         assert np.array_equal(value, other[name]), name
 
 
-@pytest.fixture(autouse=True)
-def several_runs(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def several_runs():
     """What lets one process train many times, and soon."""
-    # A process that trains keeps its workdir to itself.
-    monkeypatch.setattr(workdir, "_lock", lambda folder: None)
-    monkeypatch.setitem(
-        PRESETS,
-        "tiny",
-        {
-            **PRESETS["tiny"],
-            "image_size": 32,
-            "encoder_filters": (8, 16),
-            "encoder_kernel_sizes": (5, 3),
-            "features": 32,
-            "hidden_channels": 8,
-            "decoder_filters": (8, 8, 4, 1),
-        },
-    )
+    narrow = {
+        **PRESETS["tiny"],
+        "image_size": 32,
+        "encoder_filters": (8, 16),
+        "encoder_kernel_sizes": (5, 3),
+        "features": 32,
+        "hidden_channels": 8,
+        "decoder_filters": (8, 8, 4, 1),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        # A process that trains keeps its workdir to itself.
+        patch.setattr(workdir, "_lock", lambda folder: None)
+        patch.setitem(PRESETS, "tiny", narrow)
+        yield
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory, parts, several_runs):
+    """A run of 7 steps that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("through")
+    _train(folder, parts, **_SEVEN_STEPS)
+    return folder
 
 
 def test_a_run_leaves_its_files(tmp_path, parts, capsys):
-    _train(tmp_path, parts, steps=4, num_views="1..3")
+    _train(tmp_path, parts, steps=4, evaluate_every_steps=3, num_views="1..3")
     names = {path.name for path in tmp_path.iterdir()}
     expected = {"flags.cfg", "checkpoints", "metrics.csv", "tensorboard", "curves.png"}
     assert names == expected | {"model.keras"}
@@ -102,12 +112,11 @@ def test_tensorboard_has_scalars_and_pictures(tmp_path, parts):
     assert tf.io.decode_png(png).shape == (int(height), int(width), 3)
 
 
-def test_stopping_and_going_on_equals_going_through(tmp_path, parts, capsys):
-    _train(tmp_path / "through", parts, steps=7, num_views="1..3")
+def test_stopping_and_going_on_equals_going_through(tmp_path, parts, through, capsys):
     for steps in (2, 4, 7):  # in the middle of a period between evaluations, too
-        _train(tmp_path / "thirds", parts, steps=steps, num_views="1..3")
+        _train(tmp_path, parts, **{**_SEVEN_STEPS, "steps": steps})
     assert "Going on at step 4 of 7" in capsys.readouterr().out
-    _assert_equal(_weights(tmp_path / "thirds"), _weights(tmp_path / "through"))
+    _assert_equal(_weights(tmp_path), _weights(through))
 
 
 class _StopAt(keras.callbacks.Callback):
@@ -123,21 +132,19 @@ class _StopAt(keras.callbacks.Callback):
             time.sleep(0.3)  # it is a thread that notices
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_a_signal_saves_and_loses_nothing(tmp_path, parts, capsys, stop_at):
-    settings = {"num_views": "1..3", "steps": 7, "checkpoint_every_steps": 100}
-    _train(tmp_path / "through", parts, **settings)
-    stopped_by = _train(tmp_path / "halves", parts, [_StopAt(stop_at)], **settings)
+@pytest.mark.parametrize("stop_at", [3, 5])  # an evaluation is due after the first
+def test_a_signal_saves_and_loses_nothing(tmp_path, parts, through, capsys, stop_at):
+    settings = {**_SEVEN_STEPS, "checkpoint_every_steps": 100}
+    stopped_by = _train(tmp_path, parts, [_StopAt(stop_at)], **settings)
     assert stopped_by == signal.SIGTERM
     # A step may have been under way; not more.
     (step,) = re.findall(r"Stopped at step (\d+) of 7", capsys.readouterr().out)
     assert int(step) in (stop_at, stop_at + 1)
-    _train(tmp_path / "halves", parts, **settings)
-    _assert_equal(_weights(tmp_path / "halves"), _weights(tmp_path / "through"))
-    rows = [workdir.read_metrics(str(tmp_path / name)) for name in ("halves", "through")]
-    for some in rows:
-        for row in some:
-            del row["seconds"]
+    _train(tmp_path, parts, **settings)
+    _assert_equal(_weights(tmp_path), _weights(through))
+    rows = [workdir.read_metrics(str(folder)) for folder in (tmp_path, through)]
+    for row in [*rows[0], *rows[1]]:
+        del row["seconds"]
     assert rows[0] == rows[1]
     assert [row["step"] for row in rows[0]] == [3, 6, 7]
 
@@ -197,17 +204,16 @@ class _Rate(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = self.rate
 
 
-def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path, parts, capsys):
-    _train(tmp_path / "through", parts, steps=5)
-    _train(tmp_path / "damaged", parts, steps=4)
-    (file,) = max((tmp_path / "damaged" / "checkpoints").iterdir()).glob("*.data-*")
+def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path, parts, through, capsys):
+    _train(tmp_path, parts, **{**_SEVEN_STEPS, "steps": 4})
+    (file,) = max((tmp_path / "checkpoints").iterdir()).glob("*.data-*")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     capsys.readouterr()
-    _train(tmp_path / "damaged", parts, steps=5)
+    _train(tmp_path, parts, **_SEVEN_STEPS)
     output = capsys.readouterr().out
     assert "Passing over a damaged checkpoint" in output and "step-000000004" in output
-    assert "Going on at step 3 of 5" in output
-    _assert_equal(_weights(tmp_path / "damaged"), _weights(tmp_path / "through"))
+    assert "Going on at step 3 of 7" in output
+    _assert_equal(_weights(tmp_path), _weights(through))
 
 
 class _Spoil(keras.callbacks.Callback):
@@ -225,7 +231,7 @@ class _Spoil(keras.callbacks.Callback):
 
 def test_divergence_tells_step_models_and_checkpoint(tmp_path, parts):
     with pytest.raises(InputError) as caught:
-        _train(tmp_path, parts, [_Spoil(3, np.nan)], steps=20)
+        _train(tmp_path, parts, [_Spoil(3, np.nan)], steps=20, checkpoint_every_steps=3)
     message = str(caught.value)
     assert "a finite loss, received nan at step 4, on " in message
     named = re.findall(r"\d{8}/\w+", message)
@@ -252,7 +258,15 @@ def test_a_loss_above_its_limit_is_divergence(tmp_path, parts):
 
 def test_rolling_back_halves_the_rate_and_goes_on(tmp_path, parts, capsys):
     spoil = _Spoil(3, np.nan, limit=3e-4)  # until it was halved twice
-    _train(tmp_path, parts, [spoil], steps=5, learning_rate=1e-3, on_divergence="rollback")
+    _train(
+        tmp_path,
+        parts,
+        [spoil],
+        steps=5,
+        evaluate_every_steps=3,
+        learning_rate=1e-3,
+        on_divergence="rollback",
+    )
     output = capsys.readouterr().out
     assert "Going back to step 3 with half the learning rate, 0.0005 (rollback 1" in output
     assert "Going back to step 3 with half the learning rate, 0.00025 (rollback 2" in output
@@ -308,7 +322,7 @@ class _Notes(keras.callbacks.Callback):
 def test_keras_callbacks_run_in_the_loop(tmp_path, parts):
     notes, stopping = _Notes(), keras.callbacks.EarlyStopping("val_iou", patience=0, mode="max")
     log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    _train(tmp_path / "run", parts, [notes, log], steps=4)
+    _train(tmp_path / "run", parts, [notes, log], steps=4, evaluate_every_steps=3)
     assert notes.calls == [
         "train", "epoch 0", "batch 0", "batch 1", "batch 2", "test", "end 0",
         "epoch 1", "batch 3", "test", "end 1", "done",

@@ -164,8 +164,11 @@ def _assert_trained_as(model, results, expected, atol=1e-5):
         )
 
 
-@pytest.mark.parametrize("style", [_PAPER_STYLE, _NOTEBOOK_STYLE], ids=["paper", "notebook"])
-@pytest.mark.parametrize("accumulation_steps", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("style", "accumulation_steps"),
+    [(_PAPER_STYLE, 1), (_PAPER_STYLE, 2), (_NOTEBOOK_STYLE, 1), (_NOTEBOOK_STYLE, 4)],
+    ids=["paper-1", "paper-2", "notebook-1", "notebook-4"],
+)
 def test_a_step_is_that_of_the_whole_batch(style, accumulation_steps):
     model, results, _ = _trained(style, 4, accumulation_steps=accumulation_steps)
     expected = _naive_training(style, 4)
@@ -407,8 +410,9 @@ def test_an_overflow_on_any_replica_is_left_out_on_all(devices):
 
 def test_a_run_that_goes_on_ends_with_the_same_bits(tmp_path):
     undisturbed = _on_one(True)
-    again = _run(count=5, optimizer=_ALL, save=tmp_path / "state")
-    resumed = _run(first=5, count=5, optimizer=_ALL, restore=tmp_path / "state")
+    again = _run(count=4, optimizer=_ALL, save=tmp_path / "state")
+    # The first batch here has another number of views than the first batch there.
+    resumed = _run(first=4, count=6, optimizer=_ALL, restore=tmp_path / "state")
     for name in ("weights", "results"):
         whole, halves = undisturbed[name], [again[name], resumed[name]]
         if name == "weights":

@@ -1,0 +1,232 @@
+"""`train` as its users treat it: stopped, out of disk space, on several workers, killed."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from commands import TRAIN, fail, succeed
+
+from r2n2_keras.model.r2n2 import R2N2
+
+ONE = ("--model=tiny", "--batch_size=4", "--seed=3", "--learning_rate=1e-3", "--num_views=1..3")
+
+
+def _start(*flags, cwd, **popen):
+    return subprocess.Popen(
+        [sys.executable, "-m", "r2n2_keras.train", *flags],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen,
+    )  # fmt: skip
+
+
+def _await_checkpoint(folder, process, after=0):
+    """Waits until there is a checkpoint of a later step."""
+    while process.poll() is None:
+        steps = _steps(folder)
+        if steps and steps[-1] > after:
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate()[1])
+
+
+def _steps(folder):
+    folder = folder / "checkpoints"
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name[5:]) for name in names if name.startswith("step-"))
+
+
+def _column(folder, name):
+    with open(folder / "metrics.csv", newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, code):
+    flags = (*ONE, f"--data_dir={tree}", "--workdir=run", "--checkpoint_every_steps=2")
+    process = _start(*flags, "--steps=100000", cwd=tmp_path)
+    _await_checkpoint(tmp_path / "run", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
+    assert _steps(tmp_path / "run")[-1] == step
+    assert "The same command goes on from there" in out
+    assert "Traceback" not in err
+    again = succeed("train", *flags, f"--steps={step + 1}", cwd=tmp_path)
+    assert f"Going on at step {step} of {step + 1}" in again
+    assert "Next: python -m r2n2_keras.evaluate --workdir=run" in again
+
+
+def _limit_files():
+    """No file may grow beyond 3 MB: what a full disk is to a checkpoint of 25 MB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+
+
+def test_a_full_disk_spoils_nothing(tree, tmp_path):
+    flags = (*ONE, f"--data_dir={tree}", "--workdir=run")
+    succeed("train", *flags, "--steps=2", cwd=tmp_path)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    kept = {path: path.read_bytes() for path in files if "tensorboard" not in str(path)}
+    process = _start(*flags, "--steps=4", cwd=tmp_path, preexec_fn=_limit_files)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = err.strip().splitlines()
+    assert line.startswith("error: Expected to write")
+    assert "too large" in line
+    kept.pop(tmp_path / "run" / "flags.cfg")  # has the new --steps
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not list((tmp_path / "run").rglob("*partial*"))
+    assert "Going on at step 2 of 4" in succeed("train", *flags, "--steps=4", cwd=tmp_path)
+
+
+def test_a_workdir_that_cannot_be_written(tree, tmp_path):
+    line = fail(
+        "train", *ONE, f"--data_dir={tree}", "--workdir=/sys/run", "--steps=1", cwd=tmp_path
+    )
+    assert "/sys/run" in line
+
+
+def test_two_at_once_in_one_workdir(tree, tmp_path):
+    flags = (*ONE, f"--data_dir={tree}", "--workdir=run", "--steps=100000")
+    process = _start(*flags, cwd=tmp_path)
+    try:
+        _await_checkpoint(tmp_path / "run", process, after=-1)
+        assert "in which nothing trains" in fail("train", *flags, cwd=tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_callbacks_that_cannot_be_had(tree, tmp_path):
+    flags = (*TRAIN, f"--data_dir={tree}", "--callbacks=nowhere:callback")
+    assert "nowhere:callback, which fails" in fail("train", *flags, cwd=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_from_weights_of_another_network(tree, tmp_path):
+    flags = (*TRAIN, f"--data_dir={tree}", "--init_from=other.keras")
+    assert "other.keras, which does not exist" in fail("train", *flags, cwd=tmp_path)
+    R2N2.from_preset("tiny", hidden_channels=8).save(tmp_path / "other.keras")
+    assert "whose hidden_channels differ" in fail("train", *flags, cwd=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+# === Several workers ===
+
+
+def _addresses(count):
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+
+
+def _start_workers(count, *flags, cwd):
+    addresses = _addresses(count)
+    return [
+        _start(*flags, cwd=cwd, env={**os.environ, "TF_CONFIG": json.dumps(
+            {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        )})
+        for index in range(count)
+    ]  # fmt: skip
+
+
+def _ended(processes):
+    """Exit code, output and error lines of each."""
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        (process.returncode, out, err)
+        for process, (out, err) in zip(processes, outputs, strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_one_device_two_devices_two_and_three_workers_train_alike(tree, tmp_path):
+    flags = (
+        *ONE, f"--data_dir={tree}", "--batch_size=6", "--steps=20", "--evaluate_every_steps=1",
+        "--l2=1e-5", "--clip_norm=0.05",
+    )  # fmt: skip
+    succeed("train", *flags, "--workdir=one", cwd=tmp_path)
+    succeed("train", *flags, "--workdir=mirrored", "--cpu_devices=2", cwd=tmp_path)
+    for count in (2, 3):
+        processes = _start_workers(count, *flags, f"--workdir=workers{count}", cwd=tmp_path)
+        for code, _, err in _ended(processes):
+            assert code == 0, err
+    one = {name: _column(tmp_path / "one", name) for name in ("loss", "val_loss")}
+    assert len(one["loss"]) == 20
+    assert one["loss"][-1] < 0.8 * one["loss"][0]
+    for other in ("mirrored", "workers2", "workers3"):
+        for name, values in one.items():
+            np.testing.assert_allclose(
+                _column(tmp_path / other, name), values, atol=1e-5, err_msg=f"{other} {name}"
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_worker_is_killed_and_the_job_restarted(tree, tmp_path, killed):
+    flags = (
+        *ONE, f"--data_dir={tree}", "--steps=60", "--evaluate_every_steps=20",
+        "--checkpoint_every_steps=3",
+    )  # fmt: skip
+    for code, _, err in _ended(_start_workers(2, *flags, "--workdir=through", cwd=tmp_path)):
+        assert code == 0, err
+    processes = _start_workers(2, *flags, "--workdir=killed", cwd=tmp_path)
+    _await_checkpoint(tmp_path / "killed", processes[0], after=12)
+    processes[killed].kill()
+    code, _, err = _ended(processes)[1 - killed]
+    assert code == 1, err
+    assert "one was lost" in err.strip().splitlines()[-1]
+    for code, _, err in _ended(_start_workers(2, *flags, "--workdir=killed", cwd=tmp_path)):
+        assert code == 0, err
+    models = [R2N2.from_preset(tmp_path / name).get_weights() for name in ("through", "killed")]
+    for one, other in zip(*models, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_stops_all(tree, tmp_path):
+    flags = (*ONE, f"--data_dir={tree}", "--steps=100000", "--workdir=run")
+    processes = _start_workers(2, *flags, "--checkpoint_every_steps=2", cwd=tmp_path)
+    _await_checkpoint(tmp_path / "run", processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    (chief, out, err), (worker, _, _) = _ended(processes)
+    assert (chief, worker) == (143, 143), err
+    (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
+    assert _steps(tmp_path / "run")[-1] == step
+
+
+def test_workers_with_other_settings_are_told(tree, tmp_path):
+    flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run")
+    addresses = _addresses(2)
+    processes = [
+        _start(*flags, f"--l2={index}", cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(
+            {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        )})
+        for index in range(2)
+    ]  # fmt: skip
+    for code, _, err in _ended(processes):
+        assert code == 1
+        assert "'--l2=1.0' where the chief has '--l2=0.0'" in err
+
+
+def test_a_worker_that_never_joins(tree, tmp_path):
+    here, gone = _addresses(2)
+    cluster = {"cluster": {"worker": [here, gone]}, "task": {"type": "worker", "index": 0}}
+    flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--worker_timeout=2")
+    line = fail("train", *flags, cwd=tmp_path, TF_CONFIG=json.dumps(cluster))
+    assert f"--worker_timeout=2 seconds, received no answer from {gone}" in line
+    assert not (tmp_path / "run").exists()
