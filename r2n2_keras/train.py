@@ -29,7 +29,7 @@ def main(config):
     from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
     from r2n2_keras.training import callbacks as callbacks_lib
-    from r2n2_keras.training import distribution, loop, workdir
+    from r2n2_keras.training import distribution, loop, start, workdir
 
     if config.weights:
         raise InputError(
@@ -54,7 +54,7 @@ def main(config):
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
     callbacks = callbacks_lib.load(config.callbacks)
-    weights = loop.initial_weights(config)
+    weights = start.initial_weights(config)
     split = os.path.join(config.workdir, workdir.SPLIT)
     if config.workdir and os.path.isfile(split) and not config.overwrite:
         data = splits.load_split(split, source.find_models(config), complete=True)
@@ -66,7 +66,7 @@ def main(config):
     parts = data.parts
     if cluster.is_chief:
         print(f"{source.describe(data)} Replicas: {replicas}.", flush=True)
-    loop.check_data(config, parts)
+    start.check_data(config, parts)
     if cluster.is_chief and not config.dry_run:
         workdir.open_workdir(config)
         if not os.path.isfile(split):  # a run keeps its split, whatever joins the data

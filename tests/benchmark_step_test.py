@@ -67,6 +67,7 @@ def rows_of(lines):
     return json.loads(lines[-1])["rows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_reports_a_row_of_positive_numbers(run, backend):
     lines = run(backend, batches_of(backend))
@@ -81,6 +82,7 @@ def test_reports_a_row_of_positive_numbers(run, backend):
     assert backend in cells[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS[1:])
 def test_losses_are_those_of_tensorflow(run, backend):
     """The first one shows that the forward pass is the same, the last that the update is."""
@@ -91,6 +93,7 @@ def test_losses_are_those_of_tensorflow(run, backend):
     assert row["last_loss"] == pytest.approx(expected["last_loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_a_row(run):
     lines = run("jax", batches_of("jax"))
     assert "| out of memory |" in lines[3]

@@ -1,6 +1,5 @@
 """The commands, run as a user runs them: in a process of their own, from a folder of their own."""
 
-import csv
 import json
 import os
 import re
@@ -99,16 +98,6 @@ def test_exporting_again_adds_a_version(home):
     succeed("export", "--workdir=run", "--export_dir=versions", cwd=home)
     succeed("export", "--model_file=run/model.keras", "--export_dir=versions", cwd=home)
     assert sorted(os.listdir(home / "versions")) == ["1", "2"]
-
-
-def test_two_logical_devices_are_mirrored(tree, tmp_path):
-    losses = []
-    for devices in (1, 2):
-        flags = (*TRAIN, f"--data_dir={tree}", f"--cpu_devices={devices}", "--overwrite")
-        assert f"Replicas: {devices}." in succeed("train", *flags, cwd=tmp_path)
-        with open(tmp_path / "run" / "metrics.csv", newline="") as file:
-            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
-    np.testing.assert_allclose(losses[1], losses[0], atol=1e-5)
 
 
 def test_a_run_keeps_its_split_when_models_join_the_data(tree, tmp_path):

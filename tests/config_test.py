@@ -11,6 +11,7 @@ from r2n2_keras import config
 from r2n2_keras.errors import InputError
 
 ROOT = Path(__file__).parents[1]
+_ALIKE = ("lstm_1", "gru_1", "lstm_3", "gru_3")  # but for their network as res_gru_3
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
 
 
@@ -141,9 +142,16 @@ def test_shipped_config_opens_with_what_it_is(path):
     assert "Score:" in text
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem in _ALIKE else [])
+        for path in CONFIGS
+    ],
+    ids=lambda path: path.name,
+)
 def test_shipped_config_dry_runs(path, tmp_path):
-    # Few models and a small batch: enough to build everything and make two steps.
+    # Few models and a small batch: enough to build everything and make some steps.
     command = [sys.executable, "-m", "r2n2_keras.train", f"--flagfile={path}", "--dry_run"]
     command += ["--models_per_category=12", "--batch_size=2"]
     env = {**os.environ, "R2N2_CACHE": str(tmp_path / "cache")}
@@ -151,7 +159,7 @@ def test_shipped_config_dry_runs(path, tmp_path):
         command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=env
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "Dry run: 2 steps done" in result.stdout
+    assert "Dry run: 3 steps done" in result.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["cache"]
 
 

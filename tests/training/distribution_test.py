@@ -365,6 +365,7 @@ def test_workers_train_as_one_device(reports, workers):
         assert report["weights"] == several[0]["weights"]
 
 
+@pytest.mark.slow
 def test_two_runs_of_two_workers_end_with_the_same_weights(reports):
     assert reports(_TRAINING, 2, run=1)[0]["weights"] == reports(_TRAINING, 2)[0]["weights"]
 
@@ -442,7 +443,7 @@ def test_a_port_that_is_taken_is_named(start):
     assert line.startswith(f"error: Expected the port of {addresses[0]}, TF_CONFIG's address of")
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_survivors_of_a_killed_worker_end_with_a_line(start, killed):
     addresses = _addresses(2)
     processes = [start(_STEPPING, worker, addresses) for worker in range(2)]

@@ -17,7 +17,7 @@ from r2n2_keras.errors import InputError
 from r2n2_keras.evaluation.metrics import voxel_iou
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.training import distribution, loop, workdir
+from r2n2_keras.training import distribution, loop, start, workdir
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +173,11 @@ def test_the_saved_model_is_the_best_one(tmp_path, parts):
 
 def test_data_are_checked_before_anything_is_written(parts):
     config = Config(workdir="never", model="tiny")
-    loop.check_data(config, parts)
+    start.check_data(config, parts)
     with pytest.raises(InputError, match="at least one val model"):
-        loop.check_data(config, {**parts, "val": []})
+        start.check_data(config, {**parts, "val": []})
     with pytest.raises(InputError, match="at least 7 renderings"):
-        loop.check_data(Config(workdir="never", model="tiny", num_views="1..7"), parts)
+        start.check_data(Config(workdir="never", model="tiny", num_views="1..7"), parts)
 
 
 def test_metrics_csv_is_written_again_from_the_checkpoint(tmp_path, parts):
@@ -367,7 +367,7 @@ def test_starting_from_weights(tmp_path, parts):
     keras.utils.set_random_seed(99)
     other = R2N2.from_preset("tiny")
     other.save(tmp_path / "other.keras")
-    weights = loop.initial_weights(
+    weights = start.initial_weights(
         Config(model="tiny", init_from=str(tmp_path / "other.keras"), workdir=str(tmp_path / "run"))
     )
     _train(tmp_path / "run", parts, steps=1, weights=weights, learning_rate=1e-30)
@@ -380,9 +380,9 @@ def test_weights_of_another_network(tmp_path):
     path = str(tmp_path / "other.keras")
     R2N2.from_preset("tiny", hidden_channels=4).save(path)
     with pytest.raises(InputError, match=r"like --model=tiny, received .*hidden_channels differ"):
-        loop.initial_weights(Config(model="tiny", init_from=path))
+        start.initial_weights(Config(model="tiny", init_from=path))
     with pytest.raises(InputError, match="does not exist"):
-        loop.initial_weights(Config(model="tiny", init_from="nowhere.keras"))
+        start.initial_weights(Config(model="tiny", init_from="nowhere.keras"))
 
 
 def test_averaged_weights_are_validated_and_saved(tmp_path, parts):

@@ -197,6 +197,7 @@ def test_weights_that_are_not_trainable_stay():
         np.testing.assert_array_equal(weight, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", [_PAPER_STYLE, _NOTEBOOK_STYLE], ids=["paper", "notebook"])
 def test_a_compiled_step_is_the_same(style):
     # Compiled for one number of views, then for another.
@@ -375,7 +376,11 @@ def _on_one(with_all):
 
 @pytest.mark.parametrize(
     ("devices", "with_all", "accumulation_steps"),
-    [("two", False, 1), ("two", True, 2), ("workers", True, 1)],
+    [
+        ("two", True, 2),
+        pytest.param("two", False, 1, marks=pytest.mark.slow),
+        pytest.param("workers", True, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_several_replicas_train_as_one(devices, with_all, accumulation_steps):
     one = _on_one(with_all)
@@ -396,7 +401,9 @@ def test_several_replicas_train_as_one(devices, with_all, accumulation_steps):
     assert last != pytest.approx(first, abs=1e-4)  # it did train
 
 
-@pytest.mark.parametrize("devices", ["one", "two", "workers"])
+@pytest.mark.parametrize(
+    "devices", ["two", *(pytest.param(name, marks=pytest.mark.slow) for name in ("one", "workers"))]
+)
 def test_an_overflow_on_any_replica_is_left_out_on_all(devices):
     found = _run(devices, 4, precision="mixed_float16", optimizer=_ALL, overflow_at=2)
     results, weights, scales = found["results"], found["weights"], found["scales"]
