@@ -11,8 +11,7 @@ package is not installed, `PYTHONPATH=.` stands in for it.
 Prints a Markdown table and, last, one line of JSON with the same rows. Columns:
 
 * s/step: the median over `--repeats` of the time of `--steps` steps, divided by their number. Only
-  the last of these steps is waited for, as in training, where the next one is under way before
-  anyone reads the loss of the last.
+  the last of these steps is waited for (`train` waits for each).
 * first call: seconds of the first step, which traces and compiles. It and one repeat more are not
   part of s/step. The JSON has the losses of the first and of the last step, which are the same
   under every backend but for rounding: weights and batch are drawn by NumPy.
