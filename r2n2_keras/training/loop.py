@@ -399,15 +399,15 @@ class _Run:
             print(f"Left out {len(left_out)} {models} with unusable files:")
             print(*left_out.values(), sep="\n")
         config, state = self.config, self.state
-        if config.dry_run:
-            samples, _ = self._progress.speed()
-            remaining = duration(config.steps * config.batch_size / samples)
-            self.tell(
-                f"Dry run: {state.step} steps done, nothing written. {samples:.4g} samples/s, so "
-                f"{config.steps} steps take about {remaining}, evaluations apart."
-            )
-            return
         speed = self._progress.speed()
+        if config.dry_run:
+            text = f"Dry run: {state.step} steps done, nothing written."
+            if speed:
+                remaining = duration(config.steps * config.batch_size / speed[0])
+                text += f" {speed[0]:.4g} samples/s, so {config.steps} steps take about "
+                text += f"{remaining}, evaluations apart."
+            self.tell(text)
+            return
         shown = f" ({speed[0]:.4g} samples/s, {speed[1]:.1%} waiting for data)" if speed else ""
         took = duration(time.monotonic() - self._clock)
         if not self.is_done:

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import os
+import re
 import shutil
 
 from r2n2_keras import config as config_lib
@@ -12,10 +13,8 @@ from r2n2_keras.errors import InputError
 FLAGS, SPLIT, METRICS, MODEL = "flags.cfg", "split.json", "metrics.csv", "model.keras"
 CURVES, CHECKPOINTS, TENSORBOARD = "curves.png", "checkpoints", "tensorboard"
 EVALUATION, REPORT, EXAMPLES = "evaluation.json", "evaluation.md", "examples.png"
-_OF_ONE_RUN = (
-    *(FLAGS, SPLIT, METRICS, MODEL, CURVES, CHECKPOINTS, TENSORBOARD),
-    *(EVALUATION, REPORT, EXAMPLES),
-)
+_OF_TRAINING = (FLAGS, SPLIT, METRICS, MODEL, CURVES)
+_OF_ONE_RUN = (*_OF_TRAINING, CHECKPOINTS, TENSORBOARD, EVALUATION, REPORT, EXAMPLES)
 
 COLUMNS = (
     "step",
@@ -71,6 +70,7 @@ def open_workdir(config) -> None:
     """
     os.makedirs(config.workdir, exist_ok=True)
     _lock(config.workdir)
+    _clear_partial(config.workdir)
     if config.overwrite:
         _remove(config.workdir)
     text, path = config.to_flagfile(), os.path.join(config.workdir, FLAGS)
@@ -116,6 +116,13 @@ def output_dir(config, flag: str, name: str) -> str:
     if not (folder or config.workdir):
         raise InputError(f"Expected --{flag}=DIR to write to, received none. Give one.")
     return folder or os.path.join(config.workdir, name)
+
+
+def _clear_partial(workdir):
+    """Removes what a training process that was killed left half written."""
+    for name in os.listdir(workdir):
+        if re.fullmatch(rf"partial-\d+\.({'|'.join(map(re.escape, _OF_TRAINING))})", name):
+            os.remove(os.path.join(workdir, name))
 
 
 def _remove(workdir):

@@ -58,6 +58,15 @@ def test_all_flags_that_differ_are_named(tmp_path):
     workdir.check_workdir(Config(workdir=str(tmp_path), seed=1, num_views="1..5", **changed))
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in ("partial-17.model.keras", "partial-17.evaluation.json", "notes.txt"):
+        (tmp_path / name).write_text("")
+    workdir.open_workdir(Config(workdir=str(tmp_path)))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    # An evaluation may be under way.
+    assert names == ["flags.cfg", "notes.txt", "partial-17.evaluation.json"]
+
+
 def test_a_lock_keeps_a_second_process_out(tmp_path):
     workdir.open_workdir(Config(workdir=str(tmp_path / "run")))
     script = (
