@@ -92,7 +92,10 @@ def measure(args):
     optimizer = steps.make_optimizer(5e-5, args.measure)
     optimizer.build(model.trainable_variables)
     strategy = tf.distribute.get_strategy()
-    train_step = steps.make_train_step(strategy, model, optimizer, args.batch, threshold=0.4)
+    train_step = steps.make_train_step(
+        strategy, model, optimizer, batch_size=args.batch, threshold=0.4
+    )
+    go_on = tf.constant(0.0)
     forward = tf.function(lambda: model(images))
     state = model.step(None, images[:, 0])
     add_view = tf.function(lambda: model.step(state, images[:, 1]))
@@ -100,7 +103,7 @@ def measure(args):
     product = tf.function(lambda: tf.reduce_max(matrix @ matrix))
     rate = 4096**3 / median_seconds(product, args.repeats)
     return {
-        "train": median_seconds(lambda: train_step(images, voxels), args.repeats),
+        "train": median_seconds(lambda: train_step(images, voxels, go_on), args.repeats),
         "forward": median_seconds(forward, args.repeats),
         "product": multiplications(model, args.batch, args.views) / rate,
         "step": median_seconds(add_view, args.repeats),
