@@ -36,6 +36,7 @@ def prepared(archives, tmp_path_factory):
     return folder / "data"
 
 
+@pytest.mark.slow
 def test_tree_and_prepared_data_train_and_score_the_same(tree, prepared, tmp_path):
     """Batches, splits and so all numbers are the same, but for rounding."""
     results = {}

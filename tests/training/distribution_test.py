@@ -420,7 +420,7 @@ def test_a_wait_for_the_others_can_be_interrupted(start):
     process = start(_STEPPING, 0, (addresses := _addresses(2)), timeout=0)
     _await_listening(addresses[0])
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in stderr
 
 
