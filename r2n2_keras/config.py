@@ -299,7 +299,8 @@ class Config:
     )
     dry_run: bool = _field(
         False,
-        "Build everything, run two steps, write nothing but the data cache.",
+        "Build everything, make three steps, tell how long the run would take, write nothing but "
+        "the data cache.",
         "Training",
         saved=False,
     )

@@ -39,7 +39,7 @@ def test_prepared_data_are_read_over_http(prepared, web, tmp_path):
     web.requests.clear()
     output = succeed("train", *TRAIN, f"--data_dir={web.url}/prepared", cwd=tmp_path)
     assert COUNTS in output
-    assert "2 steps done" in output
+    assert "3 steps done" in output
     shards = [request for request in web.requests if "tfrecord" in request]
     assert shards
     assert all("bytes=" in request for request in shards)  # none was downloaded whole
