@@ -14,7 +14,7 @@ python=${PYTHON:-python}
 port=${PORT:-22220}
 
 addresses=$(seq -s, -f '"127.0.0.1:%.0f"' "$port" $((port + workers - 1)))
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT  # they save
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

@@ -67,6 +67,10 @@ def main(config):
     if cluster.is_chief:
         print(f"{source.describe(data)} Replicas: {replicas}.", flush=True)
     start.check_data(config, parts)
+    # Before a run is touched or a network made, which workers do together.
+    with distribution.explaining_lost_workers(cluster):
+        agreement = start.to_agree_on(config, replicas, parts)
+        distribution.check_agreement(strategy, cluster, agreement)
     if cluster.is_chief and not config.dry_run:
         workdir.open_workdir(config)
         if not os.path.isfile(split):  # a run keeps its split, whatever joins the data

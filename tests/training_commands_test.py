@@ -212,7 +212,9 @@ def test_a_worker_that_is_told_to_stop_stops_all(tree, tmp_path):
 
 @pytest.mark.slow
 def test_workers_with_other_settings_are_told(tree, tmp_path):
-    flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run")
+    flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--overwrite")
+    kept = tmp_path / "run" / "checkpoints" / "step-000000001"
+    kept.mkdir(parents=True)
     addresses = _addresses(2)
     processes = [
         _start(*flags, f"--l2={index}", cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(
@@ -223,6 +225,7 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
     for code, _, err in _ended(processes):
         assert code == 1
         assert "'--l2=1.0' where the chief has '--l2=0.0'" in err
+    assert kept.exists()  # nothing is removed before all agree
 
 
 def test_a_worker_that_never_joins(tree, tmp_path):

@@ -85,6 +85,7 @@ class Checkpoints:
         self._workdir = workdir
         self._folder = os.path.join(workdir, workdir_lib.CHECKPOINTS)
         self._model = model
+        self._optimizer = optimizer
         self._state = state
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, state=state)
 
@@ -92,12 +93,12 @@ class Checkpoints:
         """Writes a checkpoint of the present step.
 
         Returns:
-            False where the weights are not finite: that is nothing to go on with.
+            False where something is not finite: that is nothing to go on with.
 
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
-        if not all(np.isfinite(weight).all() for weight in self._model.get_weights()):
+        if not self.is_finite():
             return False
         path = os.path.join(self._folder, _NAME.format(self._state.step))
         try:
@@ -119,6 +120,11 @@ class Checkpoints:
             shutil.rmtree(os.path.join(self._folder, _NAME.format(step)), ignore_errors=True)
         return True
 
+    def is_finite(self) -> bool:
+        """Whether weights, moments and averages are. A loss can be finite where they are not."""
+        variables = [*self._model.weights, *self._optimizer.variables]
+        return all(np.isfinite(np.asarray(variable)).all() for variable in variables)
+
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read; names those that it passes over.
 
@@ -128,15 +134,17 @@ class Checkpoints:
         Raises:
             InputError: none of those there are can be read, or the run has lost all.
         """
-        failures = []
+        failures, damaged = [], []
         for step in sorted(self.steps(), reverse=True):
             path = os.path.join(self._folder, _NAME.format(step))
             try:
                 self._checkpoint.read(os.path.join(path, _FILES)).assert_consumed()
+                self._set_aside(damaged)
                 return True
             except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
                 why = reason(error) if isinstance(error, tf.errors.OpError) else error
                 failures.append(f"{path} ({str(why).splitlines()[0]})")
+                damaged.append(path)
                 print(f"Passing over a damaged checkpoint: {failures[-1]}", flush=True)
         if failures:
             raise InputError(
@@ -164,6 +172,13 @@ class Checkpoints:
     def path(self, step: int) -> str:
         """The folder of a checkpoint."""
         return os.path.join(self._folder, _NAME.format(step))
+
+    def _set_aside(self, paths):
+        """Renames damaged checkpoints: they are not the newest, nor among those to keep."""
+        for path in paths:
+            aside = os.path.join(self._folder, f"damaged-{os.path.basename(path)}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
 
     def _clear_partial(self):
         """Removes what a killed process left half written."""

@@ -54,9 +54,6 @@ def train(config, strategy, cluster, parts, callbacks=(), weights=None) -> int:
         InputError: a file or a checkpoint cannot be used, the loss diverges, a worker is lost.
     """
     with distribution.explaining_lost_workers(cluster):
-        # Before anything is made: making variables is done together, too.
-        agreement = start.to_agree_on(config, strategy.num_replicas_in_sync, parts)
-        distribution.check_agreement(strategy, cluster, agreement)
         run = _Run(config, strategy, cluster, parts, weights)
         run.restore()
         if run.is_done:
@@ -258,6 +255,8 @@ class _Run:
             self._callbacks.on_test_end({"loss": val_loss, "iou": val_iou})
             if not np.isfinite(val_loss):
                 raise _Diverged(state.step - 1, f"a finite validation loss, received {val_loss:g}")
+            if not self._checkpoints.is_finite():
+                raise _Diverged(state.step - 1, "finite weights, received some that are not")
             is_best = not state.rows or val_iou > state.best["val_iou"]
             if is_best and self._writes:
                 self._save_model()
@@ -308,6 +307,8 @@ class _Run:
         rate *= 0.5 ** (rollbacks - state.rollbacks)
         self._optimizer.learning_rate = rate
         state.rollbacks = rollbacks
+        if self._writes:
+            self._save()  # else a restart would begin to count anew
         self.tell(
             f"{what} Going back to step {state.step} with half the learning rate, {rate:g} "
             f"(rollback {rollbacks} of at most {_ROLLBACKS})."
@@ -361,7 +362,9 @@ class _Run:
     def _save(self):
         began = time.monotonic()
         self.state.seconds = began - self._clock
-        self._checkpoints.save()
+        # With several workers all find it out together, at the next evaluation.
+        if not self._checkpoints.save() and self._cluster.workers == 1:
+            raise _Diverged(self.state.step - 1, "finite weights, received some that are not")
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - began
 

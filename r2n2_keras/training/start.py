@@ -1,7 +1,5 @@
 """What a run starts from: data that suffice, how samples are drawn, weights."""
 
-import os
-
 from r2n2_keras.data import pipeline
 from r2n2_keras.data.augment import Augmentation
 from r2n2_keras.errors import InputError
@@ -50,9 +48,7 @@ def initial_weights(config):
     Raises:
         InputError: the file cannot be read, or holds another network.
     """
-    goes_on = config.workdir and os.path.isdir(
-        os.path.join(config.workdir, workdir_lib.CHECKPOINTS)
-    )
+    goes_on = config.workdir and workdir_lib.has_checkpoint(config.workdir)
     if not config.init_from or (goes_on and not config.overwrite):
         return None
     given, expected = R2N2.from_file(config.init_from), R2N2.from_preset(config.model)

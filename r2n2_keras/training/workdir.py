@@ -47,8 +47,17 @@ def check_workdir(config) -> None:
             f"Expected --workdir to be a folder, received the file {config.workdir}. Give another."
         )
     flags = os.path.join(config.workdir, FLAGS)
+    if not os.path.isfile(flags) and has_checkpoint(config.workdir) and not config.overwrite:
+        raise InputError(
+            f"Expected {flags} beside the checkpoints of a run, received none, so that its "
+            "settings are not known. Put it back, give another --workdir, or --overwrite to remove "
+            "the run."
+        )
     if os.path.isfile(flags) and not config.overwrite:
-        saved = config_lib.parse([f"--flagfile={flags}"], from_run=False)
+        try:
+            saved = config_lib.parse([f"--flagfile={flags}"], from_run=False)
+        except InputError as error:
+            raise InputError(f"Reading the run's settings, {flags}: {error}") from None
         if expected := saved.changed(config):
             received = config.changed(saved)
             raise InputError(
@@ -56,6 +65,12 @@ def check_workdir(config) -> None:
                 f"{_as_flags(expected)}, received {_as_flags(received)}. Give the former to go on "
                 "with it, another --workdir, or --overwrite to remove it."
             )
+
+
+def has_checkpoint(workdir: str) -> bool:
+    """Whether there is a checkpoint, sound or not, to go on from."""
+    folder = os.path.join(workdir, CHECKPOINTS)
+    return os.path.isdir(folder) and any(name.startswith("step-") for name in os.listdir(folder))
 
 
 def _as_flags(values):
@@ -126,7 +141,13 @@ def _clear_partial(workdir):
 
 
 def _remove(workdir):
-    names = [name for name in _OF_ONE_RUN if os.path.lexists(os.path.join(workdir, name))]
+    # Interrupted in between, what is left is refused to other settings: these go last.
+    order = [
+        CHECKPOINTS,
+        *(name for name in _OF_ONE_RUN if name not in (CHECKPOINTS, FLAGS)),
+        FLAGS,
+    ]
+    names = [name for name in order if os.path.lexists(os.path.join(workdir, name))]
     for name in names:
         path = os.path.join(workdir, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)

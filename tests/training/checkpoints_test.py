@@ -126,6 +126,9 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path, capsys, pattern, damag
     assert (again.state.step, again.everything()) == (1, before)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"Passing over a damaged checkpoint: {_folder(tmp_path, 2)} (")
+    # It is not the newest any more, and does not count among those that are kept.
+    assert again.checkpoints.steps() == [1]
+    assert (tmp_path / "checkpoints" / f"damaged-{_folder(tmp_path, 2).name}").is_dir()
 
 
 def test_where_all_are_damaged_nothing_is_lost(tmp_path):

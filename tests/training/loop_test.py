@@ -244,6 +244,32 @@ def test_divergence_tells_step_models_and_checkpoint(tmp_path, parts):
     assert _weights(tmp_path)  # it can be read
 
 
+class _SpoilFirst(keras.callbacks.Callback):
+    """Makes one kernel NaN after a step, which pooling can keep from the loss."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 == 4:
+            self.model.weights[0].assign(self.model.weights[0] * np.nan)
+
+
+@pytest.mark.parametrize("every", [{"checkpoint_every_steps": 1}, {"evaluate_every_steps": 2}])
+def test_weights_that_are_not_finite_stop_the_run(tmp_path, parts, every):
+    settings = {"checkpoint_every_steps": 100, "evaluate_every_steps": 2, "steps": 4, **every}
+    with pytest.raises(InputError, match=r"finite (weights|loss|validation loss), received"):
+        _train(tmp_path, parts, [_SpoilFirst()], **settings)
+    assert all(np.isfinite(value).all() for value in _weights(tmp_path).values())
+    best = R2N2.from_preset(tmp_path)  # of step 2
+    assert all(np.isfinite(weight).all() for weight in best.get_weights())
+
+
+def test_rollbacks_are_counted_across_restarts(tmp_path, parts, capsys):
+    settings = {"steps": 5, "on_divergence": "rollback"}
+    for _ in range(2):
+        with pytest.raises(InputError, match="received nan"):
+            _train(tmp_path, parts, [_Spoil(1, np.nan)], **settings)
+    assert capsys.readouterr().out.count("Going back") == 3
+
+
 def test_divergence_by_learning_rate(tmp_path, parts):
     with pytest.raises(InputError, match=r"a finite loss, received nan at step \d+"):
         _train(tmp_path, parts, steps=20, learning_rate=1e30, evaluate_every_steps=100)
@@ -374,6 +400,13 @@ def test_starting_from_weights(tmp_path, parts):
     tuned = R2N2.from_preset(tmp_path / "run")
     for one, before in zip(tuned.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, before)
+
+
+def test_a_first_checkpoint_that_was_never_whole_is_no_run_to_go_on_with(tmp_path):
+    R2N2.from_preset("tiny").save(tmp_path / "other.keras")
+    (tmp_path / "run" / "checkpoints" / "partial-1.step-000000000").mkdir(parents=True)
+    settings = {"init_from": str(tmp_path / "other.keras"), "workdir": str(tmp_path / "run")}
+    assert start.initial_weights(Config(model="tiny", **settings)) is not None
 
 
 def test_weights_of_another_network(tmp_path):

@@ -78,6 +78,31 @@ def test_a_lock_keeps_a_second_process_out(tmp_path):
     assert (tmp_path / "run" / "flags.cfg").exists()
 
 
+def test_checkpoints_without_their_settings_are_refused(tmp_path):
+    (tmp_path / "checkpoints" / "step-000000004").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"flags.cfg beside the checkpoints.*--overwrite"):
+        workdir.check_workdir(Config(workdir=str(tmp_path)))
+    workdir.check_workdir(Config(workdir=str(tmp_path), overwrite=True))
+
+
+def test_damaged_settings_are_named(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--mod\0el=tiny\n")
+    with pytest.raises(InputError, match=r"Reading the run's settings, .*flags.cfg: "):
+        workdir.check_workdir(Config(workdir=str(tmp_path)))
+
+
+def test_an_interrupted_overwrite_keeps_the_settings_to_the_last(tmp_path, monkeypatch):
+    workdir.open_workdir(Config(workdir=str(tmp_path), seed=1))
+    (tmp_path / "checkpoints" / "step-000000004").mkdir(parents=True)
+    (tmp_path / "metrics.csv").write_text("")
+    monkeypatch.setattr(workdir.os, "remove", lambda path: sys.exit(143))
+    with pytest.raises(SystemExit):
+        workdir.open_workdir(Config(workdir=str(tmp_path), seed=2, overwrite=True))
+    assert not (tmp_path / "checkpoints").exists()
+    with pytest.raises(InputError, match="--seed=1, received --seed=2"):
+        workdir.check_workdir(Config(workdir=str(tmp_path), seed=2))
+
+
 def test_overwrite_removes_the_run_and_nothing_else(tmp_path, capsys):
     workdir.open_workdir(Config(workdir=str(tmp_path), model="tiny"))
     (tmp_path / "checkpoints").mkdir()
@@ -85,7 +110,7 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     workdir.open_workdir(Config(workdir=str(tmp_path), model="notebook", overwrite=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flags.cfg", "notes.txt"]
-    assert "flags.cfg, checkpoints" in capsys.readouterr().out
+    assert "checkpoints, flags.cfg" in capsys.readouterr().out
 
 
 def test_missing_workdir():
