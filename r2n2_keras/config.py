@@ -313,7 +313,7 @@ class Config:
         (0.2, 0.3, 0.4, 0.5), "Thresholds to score at.", "Evaluation", may_change=True
     )
 
-    # Prediction and export.
+    # Prediction.
     model_file: str = _field(
         "",
         "A .keras file to use instead of the best model of --workdir.",
@@ -340,8 +340,86 @@ class Config:
         "Prediction",
         saved=False,
     )
+
+    # Export and serving.
     export_dir: str = _field(
-        "", "Folder of the exported versions. Empty: <workdir>/exports.", "Prediction", saved=False
+        "",
+        "Folder of the exported versions. Empty: <workdir>/exports.",
+        "Export and serving",
+        saved=False,
+    )
+    format: Literal["tf_saved_model", "onnx", "litert"] = _field(
+        "tf_saved_model",
+        "What export writes. onnx and litert take the extra `export` and are single files.",
+        "Export and serving",
+        saved=False,
+    )
+    check: str = _field(
+        "",
+        "export: check this version folder instead of writing one.",
+        "Export and serving",
+        saved=False,
+    )
+    data_licence: str = _field(
+        "",
+        "export: the licence of the training data, for the model card. Empty: told where the data "
+        "were synthesised.",
+        "Export and serving",
+        saved=False,
+    )
+    model_name: str = _field(
+        "r2n2", "serve: the model's name in URLs.", "Export and serving", saved=False
+    )
+    rest_api_port: int = _field(
+        8501, "serve: port; 0 picks a free one and tells it.", "Export and serving", saved=False
+    )
+    rest_api_host: str = _field(
+        "127.0.0.1",
+        "serve: address to listen on; 0.0.0.0 is every one.",
+        "Export and serving",
+        saved=False,
+    )
+    model_config_file: str = _field(
+        "",
+        "serve: TensorFlow Serving's models.config, in place of --model_name and --export_dir.",
+        "Export and serving",
+        saved=False,
+    )
+    model_config_file_poll_wait_seconds: int = _field(
+        0,
+        "serve: read --model_config_file again every N seconds. 0: only at start.",
+        "Export and serving",
+        saved=False,
+    )
+    monitoring_config_file: str = _field(
+        "",
+        "serve: TensorFlow Serving's monitoring.config, which switches the Prometheus page on.",
+        "Export and serving",
+        saved=False,
+    )
+    rest_api_enable_cors_support: bool = _field(
+        False, "serve: let pages of other origins ask.", "Export and serving", saved=False
+    )
+    rest_api_timeout_in_ms: int = _field(
+        30_000,
+        "serve: how long a request may take, its arrival included.",
+        "Export and serving",
+        saved=False,
+    )
+    rest_api_max_body_mib: int = _field(
+        64, "serve: largest body of a request, in MiB.", "Export and serving", saved=False
+    )
+    rest_api_max_requests: int = _field(
+        64,
+        "serve: how many requests may be in work or wait; what comes beyond is answered 429.",
+        "Export and serving",
+        saved=False,
+    )
+    file_system_poll_wait_seconds: int = _field(
+        1,
+        "serve: look for new versions every N seconds.",
+        "Export and serving",
+        saved=False,
     )
 
     # Import.
@@ -372,6 +450,10 @@ class Config:
             "learning_rate",
             "learning_rate_drop_factor",
             "models_per_category",
+            "rest_api_timeout_in_ms",
+            "rest_api_max_body_mib",
+            "rest_api_max_requests",
+            "file_system_poll_wait_seconds",
         ):
             _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
         _check("steps", self.steps, self.steps < 2**31, "less than 2**31")
@@ -386,10 +468,14 @@ class Config:
             "checkpoint_every_seconds",
             "early_stopping_evaluations",
             "loss_limit",
+            "model_config_file_poll_wait_seconds",
         ):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or a number above 0")
         _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
         _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
+        _check("rest_api_port", self.rest_api_port, 0 <= self.rest_api_port < 2**16, "0 to 65535")
+        name_fits = re.fullmatch(r"[^/:]+", self.model_name)
+        _check("model_name", self.model_name, name_fits, "a name without / and :")
         _check("background", self.background, 0 <= self.background <= 255, "0 to 255")
         _check("threshold", self.threshold, 0 < self.threshold < 1, "a number between 0 and 1")
         for name, values, most, expected in (

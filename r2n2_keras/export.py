@@ -2,10 +2,23 @@
 
     python -m r2n2_keras.export --workdir=runs/quickstart
     python -m r2n2_keras.export --model_file=model.keras --export_dir=models/r2n2
+    python -m r2n2_keras.export --check=runs/quickstart/exports/1
+    python -m r2n2_keras.export --workdir=runs/quickstart --format=onnx
 
-Writes the next version folder of --export_dir (<workdir>/exports unless given). Its signatures are
-serving_default (encoded pictures, string (B, T)) and images (float32 (B, T, H, W, C)); both answer
-occupancy (B, 32, 32, 32). Loading it needs TensorFlow alone.
+Writes the next version folder of --export_dir (<workdir>/exports unless given): the SavedModel,
+warm-up requests, a golden request with its answer, and a model card. It appears under its number
+only when a fresh process has given the golden answer; --check tries that, and more, of a folder
+that is there. Loading it needs TensorFlow alone.
+
+Signatures, for B objects of T views each:
+    serving_default  image_bytes (B, T), encoded pictures -> occupancy (B, 32, 32, 32)
+    voxels           the same -> voxels_bytes (B,): a bit per voxel, cut at --threshold
+    images           images float32 (B, T, H, W, C) -> occupancy
+    refine           image_bytes (B,), state_bytes (B,) -> state_bytes, voxels_bytes: a view more
+    padded           image_bytes (B, T), num_views int32 (B,) -> voxels_bytes
+
+--format=onnx and --format=litert write <export_dir>/model.onnx or model.tflite, which take images
+as `images` does; LiteRT's of --num_views views, no more and no fewer.
 """
 
 from r2n2_keras import command
@@ -13,17 +26,47 @@ from r2n2_keras import command
 
 def main(config):
     """Exports as `config` says."""
+    if config.check:
+        _check(config.check)
+        return
+
     from r2n2_keras.data.decode import Frame
     from r2n2_keras.model.r2n2 import R2N2
-    from r2n2_keras.serving import signatures
+    from r2n2_keras.serving import model_card, version_folder
     from r2n2_keras.training import workdir
 
     model_file = workdir.model_file(config)
     export_dir = workdir.output_dir(config, "export_dir", "exports")
     model = R2N2.from_file(model_file)
-    frame = Frame.of(model, config.background, config.alpha)
-    version = signatures.export_version(model, export_dir, frame)
-    print(f"Wrote {version} (signatures serving_default and images)")
+    if config.format != "tf_saved_model":
+        _export_file(model, export_dir, config)
+        return
+    version = version_folder.export_version(
+        model,
+        export_dir,
+        frame=Frame.of(model, config.background, config.alpha),
+        threshold=config.threshold,
+        card=model_card.card(model, config),
+    )
+    print(f"Wrote {version}; a fresh process gave the golden answer.")
+
+
+def _check(folder):
+    from r2n2_keras.errors import InputError
+    from r2n2_keras.serving import artefact
+
+    if problems := artefact.check(folder):
+        raise InputError(
+            f"Expected an export that TensorFlow Serving answers rightly with, received {folder}: "
+            f"{'; '.join(problems)}. Export again."
+        )
+    print(
+        f"{folder} is sound: stock ops only, a batch axis on all that goes in and comes out, "
+        "warm-up requests for every signature, and a fresh process gave the golden answer."
+    )
+
+
+def _export_file(model, export_dir, config): ...
 
 
 if __name__ == "__main__":

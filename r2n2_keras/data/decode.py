@@ -20,10 +20,13 @@ from r2n2_keras.data.binvox import (
     line_pattern,
 )
 
-MAX_PNG_EDGE = 4096  # a picture may claim more pixels than the memory holds in a few bytes of file
+# A picture may claim more pixels than the memory holds in a few bytes of file.
+MAX_PNG_EDGE = 4096
+MAX_PIXELS = 2**25  # of other formats: photos
 CROP_MARGIN = 10  # the original crops its renderings of 137 pixels to 127
 
 PNG = b"\x89PNG"
+JPEG = b"\xff\xd8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +165,49 @@ def picture(content, frame):
     rgba = tf.cond(
         is_png,
         lambda: png(content),
-        lambda: _with_alpha(tf.io.decode_image(content, expand_animations=False)),
+        lambda: _decode_other(content),
     )
     return view(rgba, frame)
+
+
+def _decode_other(content):
+    """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
+    is_jpeg = tf.equal(tf.strings.substr(content, 0, 2), JPEG)
+    height, width = tf.cond(
+        is_jpeg,
+        lambda: tuple(tf.unstack(tf.image.extract_jpeg_shape(content)[:2])),
+        lambda: _claimed_size(content),
+    )
+    fits = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAX_PIXELS
+    message = f"picture: more than {MAX_PIXELS:,} pixels"
+    with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
+        return _with_alpha(tf.io.decode_image(content, expand_animations=False))
+
+
+def _claimed_size(content):
+    """Height and width by the header of a GIF or a WebP; 0 of others, whose files are as large.
+
+    Source of the layouts: the GIF89a specification, RFC 9649 (WebP).
+    """
+    start = tf.strings.substr(tf.strings.join([content, tf.constant(bytes(30))]), 0, 30)
+    at = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
+
+    def number(first, count):
+        return sum(at[first + n] * 256**n for n in range(count))
+
+    def starts(first, text):
+        return tf.equal(tf.strings.substr(start, first, len(text)), text)
+
+    lossless = number(21, 4)  # 14 bits each, the last byte's highest ones are of no matter
+    kinds = (
+        (starts(0, "GIF8"), number(8, 2), number(6, 2)),
+        (starts(12, "VP8 "), number(28, 2) % 2**14, number(26, 2) % 2**14),
+        (starts(12, "VP8L"), 1 + lossless // 2**14 % 2**14, 1 + lossless % 2**14),
+        (starts(12, "VP8X"), 1 + number(27, 3), 1 + number(24, 3)),
+    )
+    height = sum(tf.where(is_kind, tall, 0) for is_kind, tall, _ in kinds)
+    width = sum(tf.where(is_kind, wide, 0) for is_kind, _, wide in kinds)
+    return height, width
 
 
 def _with_alpha(pixels):

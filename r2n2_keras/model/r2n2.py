@@ -193,6 +193,27 @@ class R2N2(keras.Model):
         for argument, value in config.items():
             setattr(self, argument, value)
 
+    # === Objects with different numbers of views ===
+
+    def call_padded(self, images, num_views):
+        """`call` for a batch in which some objects have fewer views than others.
+
+        Args:
+            images: `(B, T, H, W, C)` float in [0, 1]; what comes after an object's last view is
+                ignored.
+            num_views: int `(B,)`, how many views each object has, 1 to T.
+
+        Returns:
+            Occupancy `(B, N, N, N)`, float32.
+        """
+        gate_inputs = self._encode(images)
+        views = keras.ops.arange(keras.ops.shape(images)[1], dtype="int32")
+        is_view = views < keras.ops.cast(num_views, "int32")[:, None]
+        # Of as many axes as a grid has: JAX and PyTorch do not broadcast the mask to it.
+        is_view = is_view[:, :, None, None, None, None]
+        hidden = self.get_layer("recurrence")(gate_inputs, mask=is_view)
+        return self._decode(hidden)
+
     # === A view at a time ===
 
     def initial_state(self, batch_size):

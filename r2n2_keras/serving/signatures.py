@@ -1,62 +1,192 @@
-"""The exported model: a SavedModel whose signatures TensorFlow Serving answers.
+"""The exported model's signatures: what TensorFlow Serving answers.
 
-Both are stateless, batch first, and use stock TensorFlow ops only:
-    serving_default: image_bytes string (B, T), encoded pictures
-    images: images float32 (B, T, H, W, C) in [0, 1]
-and give occupancy float32 (B, N, N, N).
+All are stateless, batch first on every input and output, and made of stock TensorFlow ops. Letters:
+B objects, T views of each, H W pixels, C channels, N grid edge.
+
+    serving_default: image_bytes string (B, T) -> occupancy float32 (B, N, N, N)
+    voxels:          image_bytes string (B, T) -> voxels_bytes string (B,)
+    images:          images float32 (B, T, H, W, C) in [0, 1] -> occupancy float32 (B, N, N, N)
+    refine:          image_bytes string (B,), state_bytes string (B,)
+                     -> state_bytes string (B,), voxels_bytes string (B,)
+    padded:          image_bytes string (B, T), num_views int32 (B,) -> voxels_bytes string (B,)
+
+`image_bytes` are encoded pictures, of any format and size that `decode.picture` takes.
+`voxels_bytes` is what `numpy.packbits` makes of the grid [x, y, z], a bit per voxel.
+
+A server holds requests neither against a signature's shape nor against its memory: both are checked
+here. A sum over a request is bounded, too, as a picture takes a hundred bytes to send and megabytes
+to encode.
 """
 
-import os
-import re
+import hashlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.atomic import replacing
-from r2n2_keras.data.decode import Frame
 from r2n2_keras.serving.preprocess import decode_views
 
+MAX_PICTURES = 512
+FINGERPRINT_BYTES = 8
 
-def export_version(model, export_dir: str, frame: Frame) -> str:
-    """Writes the next numbered version of a model, beside those that are there.
+_BYTES = [bytes([byte]) for byte in range(256)]
+_FLOAT_BYTES = 4
 
-    A server that watches the folder sees a version only when it is whole: it is written under a
-    name that is no number, then renamed.
+
+def make_archive(model, frame, threshold: float):
+    """The signatures of a model.
 
     Args:
         model: an `R2N2`.
-        export_dir: folder of the versions.
-        frame: what the model takes.
+        frame: the `Frame` of its views.
+        threshold: a voxel is occupied where its occupancy is above this.
 
     Returns:
-        The folder of the new version.
+        A `keras.export.ExportArchive`, for `write_out`.
     """
-    os.makedirs(export_dir, exist_ok=True)
-    versions = [int(name) for name in os.listdir(export_dir) if re.fullmatch(r"\d+", name)]
-    final = os.path.join(export_dir, str(max(versions, default=0) + 1))
-    with replacing(final) as partial:
-        _archive(model, frame).write_out(partial, verbose=False)
-    return final
+    blank = tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8)).numpy()
+    state = State(model)
 
-
-def _archive(model, frame):
-    def from_images(images):
-        # A server does not hold a request against the signature's shape.
-        images = tf.ensure_shape(images, (None, None, *frame.shape))
-        tf.debugging.assert_greater(tf.shape(images)[1], 0, "Expected at least one view.")
-        return {"occupancy": model(images, training=False)}
-
-    def from_bytes(image_bytes):
+    def views_of(image_bytes):
         image_bytes = tf.ensure_shape(image_bytes, (None, None))
-        tf.debugging.assert_greater(tf.size(image_bytes), 0, "Expected at least one view.")
-        return from_images(decode_views(image_bytes, frame))
+        with tf.control_dependencies([_check_count(tf.shape(image_bytes))]):
+            return decode_views(image_bytes, frame)
 
+    def voxels_of(occupancy):
+        return pack_bits(occupancy > threshold)
+
+    def serving_default(image_bytes):
+        return {"occupancy": model(views_of(image_bytes), training=False)}
+
+    def voxels(image_bytes):
+        return {"voxels_bytes": voxels_of(model(views_of(image_bytes), training=False))}
+
+    def images(images):
+        images = tf.ensure_shape(images, (None, None, *frame.shape))
+        with tf.control_dependencies([_check_count(tf.shape(images))]):
+            return {"occupancy": model(images, training=False)}
+
+    def refine(image_bytes, state_bytes):
+        image_bytes = tf.ensure_shape(image_bytes, (None,))
+        state_bytes = tf.ensure_shape(state_bytes, (None,))
+        with tf.control_dependencies([_check_lengths(image_bytes, state_bytes, "state_bytes")]):
+            views = views_of(image_bytes[:, None])[:, 0]
+        grids = model.step(state.from_bytes(state_bytes), views)
+        return {
+            "state_bytes": state.to_bytes(grids),
+            "voxels_bytes": voxels_of(model.decode(grids)),
+        }
+
+    def padded(image_bytes, num_views):
+        image_bytes = tf.ensure_shape(image_bytes, (None, None))
+        num_views = tf.ensure_shape(num_views, (None,))
+        count = tf.shape(image_bytes)[1]
+        fits = tf.reduce_all((num_views >= 1) & (num_views <= count))
+        check = tf.debugging.Assert(
+            fits, ["Expected num_views from 1 to the length of image_bytes, received", num_views]
+        )
+        lengths = _check_lengths(image_bytes, num_views, "num_views")
+        with tf.control_dependencies([check, lengths]):
+            is_view = tf.range(count) < num_views[:, None]
+        # What a client or the server fills up with need not be a picture.
+        views = views_of(tf.where(is_view, image_bytes, blank))
+        return {"voxels_bytes": voxels_of(model.call_padded(views, num_views))}
+
+    strings, objects = tf.TensorSpec((None, None), tf.string), tf.TensorSpec((None,), tf.string)
+    floats = tf.TensorSpec((None, None, *frame.shape), tf.float32)
+    counts = tf.TensorSpec((None,), tf.int32)
+    # Not told to track the model: it would save the weights that the endpoints use a second time.
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default", from_bytes, [tf.TensorSpec((None, None), tf.string, "image_bytes")]
-    )
-    archive.add_endpoint(
-        "images", from_images, [tf.TensorSpec((None, None, *frame.shape), tf.float32, "images")]
-    )
+    for endpoint, specs in (
+        (serving_default, {"image_bytes": strings}),
+        (voxels, {"image_bytes": strings}),
+        (images, {"images": floats}),
+        (refine, {"image_bytes": objects, "state_bytes": objects}),
+        (padded, {"image_bytes": strings, "num_views": counts}),
+    ):
+        named = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()]
+        archive.add_endpoint(endpoint.__name__, endpoint, named)
     return archive
+
+
+def _check_count(shape):
+    objects, views = shape[0], shape[1]
+    count = tf.cast(objects, tf.int64) * tf.cast(views, tf.int64)
+    fits = (count > 0) & (count <= MAX_PICTURES)
+    message = f"Expected at least one view and at most {MAX_PICTURES} pictures in all, received"
+    return tf.debugging.Assert(fits, [message, objects, "objects of", views, "views"])
+
+
+def _check_lengths(image_bytes, values, name):
+    # Unequal ones would be broadcast, and answered.
+    objects, count = tf.shape(image_bytes)[0], tf.size(values)
+    message = f"Expected as many {name} as objects, received"
+    return tf.debugging.Assert(objects == count, [message, count, "for", objects])
+
+
+def pack_bits(voxels):
+    """Bool `(B, N, N, N)` to strings `(B,)`, as `numpy.packbits` has them."""
+    bits = tf.reshape(voxels, [tf.shape(voxels)[0], np.prod(voxels.shape[1:])])
+    bits = tf.pad(tf.cast(bits, tf.int32), [[0, 0], [0, -bits.shape[1] % 8]])
+    bits = tf.reshape(bits, [-1, bits.shape[1] // 8, 8])
+    values = tf.reduce_sum(bits * [128, 64, 32, 16, 8, 4, 2, 1], axis=-1)
+    return tf.strings.reduce_join(tf.gather(_BYTES, values), axis=-1)
+
+
+class State:
+    """The recurrent state as bytes: what `refine` sends to a client and takes back.
+
+    A fingerprint of the weights, then the grids one after the other, float32 little-endian. The
+    fingerprint refuses the state of another model, from which no sensible voxels could come.
+    """
+
+    def __init__(self, model):
+        self._shapes = [tuple(grid.shape[1:]) for grid in model.initial_state(1)]
+        self._fingerprint = _fingerprint(model)
+        self._size = _FLOAT_BYTES * sum(int(np.prod(shape)) for shape in self._shapes)
+
+    def from_bytes(self, state_bytes):
+        """Strings `(B,)` to the list of grids that `R2N2.step` takes."""
+        fresh = tf.constant(self._fingerprint + bytes(self._size))
+        state_bytes = tf.where(tf.strings.length(state_bytes) == 0, fresh, state_bytes)
+        start = tf.strings.substr(state_bytes, 0, FINGERPRINT_BYTES)
+        size = FINGERPRINT_BYTES + self._size
+        is_whole = tf.reduce_all(tf.strings.length(state_bytes) == size)
+        message = f"Expected state_bytes to be empty or {size} bytes long, as refine answers."
+        checks = [tf.debugging.Assert(is_whole, [message])]
+        with tf.control_dependencies(checks):
+            belongs = tf.reduce_all(start == self._fingerprint)
+            message = "Expected state_bytes of this model's version. Send the first view again."
+            checks = [tf.debugging.Assert(belongs, [message])]
+        with tf.control_dependencies(checks):
+            state_bytes = tf.strings.substr(state_bytes, FINGERPRINT_BYTES, self._size)
+        values = tf.io.decode_raw(state_bytes, tf.float32)
+        values = tf.ensure_shape(values, (None, self._size // _FLOAT_BYTES))
+        is_finite = tf.reduce_all(tf.math.is_finite(values))
+        message = "Expected state_bytes of finite numbers."
+        with tf.control_dependencies([tf.debugging.Assert(is_finite, [message])]):
+            parts = tf.split(values, [int(np.prod(shape)) for shape in self._shapes], axis=1)
+        return [
+            tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self._shapes, strict=True)
+        ]
+
+    def to_bytes(self, grids):
+        """The reverse."""
+        flat = [
+            tf.reshape(g, [-1, int(np.prod(s))]) for g, s in zip(grids, self._shapes, strict=True)
+        ]
+
+        def one(values):
+            # TensorFlow has no reverse of `decode_raw`. A serialised tensor ends with its bytes; to
+            # cut them out takes an eighth of the time of looking up and joining single ones.
+            return tf.strings.substr(tf.io.serialize_tensor(values), -self._size, self._size)
+
+        tails = tf.map_fn(one, tf.concat(flat, axis=1), fn_output_signature=tf.string)
+        return tf.strings.join([tf.constant(self._fingerprint), tails])
+
+
+def _fingerprint(model):
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()))
+    return digest.digest()[:FINGERPRINT_BYTES]

@@ -121,6 +121,17 @@ def test_steps_and_decode_are_the_whole(network):
         np.testing.assert_array_equal(numpy_of(one), numpy_of(other))
 
 
+def test_objects_with_fewer_views_are_answered_as_if_alone(network):
+    model, _ = network
+    images = images_of(model, batch=3, views=4)
+    num_views = [2, 4, 1]
+    images[0, 2:], images[2, 1:] = np.nan, 1e30  # what is ignored may be anything
+    occupancy = numpy_of(model.call_padded(images, np.array(num_views)))
+    for b, count in enumerate(num_views):
+        alone = predict(model, images[b : b + 1, :count])[0]
+        np.testing.assert_allclose(occupancy[b], alone, atol=1e-5)
+
+
 # What other implementations do instead, or what is easily taken for the original. All of it changes
 # the reference's answer by far more than the tolerance: the tests above tell it apart.
 

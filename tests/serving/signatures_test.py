@@ -1,5 +1,6 @@
-"""The exported model, loaded as a server loads it: without this package."""
+"""The exported model's signatures, in a process that has TensorFlow alone, as a server has."""
 
+import io
 import subprocess
 import sys
 
@@ -8,75 +9,79 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from r2n2_keras import atomic
-from r2n2_keras.data.decode import Frame
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import preprocess, signatures
 
 VIEWS = (1, 2, 3, 5)
 BATCH = 2
-FRAME = Frame(64, 3, 32, 240)  # of the preset `tiny`
+NUM_VIEWS = [2, 5, 1]
 
 # Loads the version, sends it the pictures in a folder, and stores what it answers.
 _ASK = """
 import pathlib, sys
 import numpy as np, tensorflow as tf
-signatures = tf.saved_model.load(sys.argv[1]).signatures
+ask = tf.saved_model.load(sys.argv[1]).signatures
 folder = pathlib.Path(sys.argv[2])
 images = np.load(folder / "images.npz")
 answers = {}
 for views in map(int, images.files):
-    pngs = [[(folder / f"{b}-{t}.png").read_bytes() for t in range(views)] for b in range(2)]
-    answers[f"serving_default-{views}"] = signatures["serving_default"](
-        image_bytes=tf.constant(pngs)
-    )["occupancy"]
-    answers[f"images-{views}"] = signatures["images"](
-        images=tf.constant(images[str(views)])
-    )["occupancy"]
+    pngs = tf.constant(
+        [[(folder / f"{b}-{t}.png").read_bytes() for t in range(views)] for b in range(2)]
+    )
+    answers[f"serving_default-{views}"] = ask["serving_default"](image_bytes=pngs)["occupancy"]
+    answers[f"images-{views}"] = ask["images"](images=tf.constant(images[str(views)]))["occupancy"]
+    answers[f"voxels-{views}"] = [list(packed) for packed in
+        ask["voxels"](image_bytes=pngs)["voxels_bytes"].numpy()]
+    state = tf.constant([b"", b""])
+    for view in range(views):
+        answer = ask["refine"](image_bytes=pngs[:, view], state_bytes=state)
+        state = answer["state_bytes"]
+    answers[f"refine-{views}"] = [list(packed) for packed in answer["voxels_bytes"].numpy()]
+    answers[f"state-{views}"] = [list(packed) for packed in state.numpy()]
 np.savez(folder / "answers.npz", **answers)
 assert not [name for name in sys.modules if name.startswith("r2n2_keras")]
 """
 
 
 @pytest.fixture(scope="module")
-def model():
-    return R2N2.from_preset("tiny")
-
-
-@pytest.fixture(scope="module")
-def version(model, tmp_path_factory):
-    return signatures.export_version(model, str(tmp_path_factory.mktemp("exports")), FRAME)
-
-
-@pytest.fixture(scope="module")
-def answers(model, version, tmp_path_factory):
-    """Of a fresh process, and of `model.predict`, to the same pictures: {name: (B, N, N, N)}."""
+def pictures(tmp_path_factory):
+    """A folder of B-T.png of every kind: colours, sizes, transparency."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
-    modes = {"RGBA": 4, "RGB": 3, "LA": 2}  # the signature takes any picture, of any size
+    modes = {"RGBA": 4, "RGB": 3, "LA": 2}
     for b in range(BATCH):
         for t, mode in zip(range(max(VIEWS)), [*modes, "RGBA", "RGBA"], strict=True):
             pixels = rng.integers(0, 256, (60 + 9 * t, 80, modes[mode]), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{b}-{t}.png")
-    images = {str(views): rng.random((BATCH, views, 64, 64, 3), "float32") for views in VIEWS}
-    np.savez(folder / "images.npz", **images)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(exported, pictures):
+    """Of a fresh process, and of `model.predict`, to the same: {name: (received, expected)}."""
+    rng = np.random.default_rng(1)
+    shape = exported.frame.shape
+    images = {str(views): rng.random((BATCH, views, *shape), "float32") for views in VIEWS}
+    np.savez(pictures / "images.npz", **images)
     # -I: neither the working folder nor PYTHONPATH can bring the package in.
-    command = [sys.executable, "-I", "-c", _ASK, version, str(folder)]
+    command = [sys.executable, "-I", "-c", _ASK, exported.version, str(pictures)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
 
     expected = {}
     for views in VIEWS:
-        seen = [
-            preprocess.read_views(
-                [(f"{t}", (folder / f"{b}-{t}.png").read_bytes()) for t in range(views)], FRAME
-            )
-            for b in range(BATCH)
-        ]
-        expected[f"serving_default-{views}"] = model.predict(np.stack(seen), verbose=0)
-        expected[f"images-{views}"] = model.predict(images[str(views)], verbose=0)
-    with np.load(folder / "answers.npz") as received:
+        seen = np.stack([_read(pictures, exported.frame, b, views) for b in range(BATCH)])
+        occupancy = exported.model.predict(seen, verbose=0)
+        expected[f"images-{views}"] = exported.model.predict(images[str(views)], verbose=0)
+        for name in ("serving_default", "voxels", "refine", "state"):
+            expected[f"{name}-{views}"] = occupancy
+    with np.load(pictures / "answers.npz") as received:
         return {name: (received[name], expected[name]) for name in expected}
+
+
+def _read(folder, frame, b, views):
+    files = [folder / f"{b}-{t}.png" for t in range(views)]
+    return preprocess.read_views([(file.name, file.read_bytes()) for file in files], frame)
 
 
 @pytest.mark.parametrize("views", VIEWS)
@@ -89,64 +94,138 @@ def test_a_fresh_process_gives_the_models_answers(answers, signature, views):
     assert np.ptp(received) > 1e-3  # an answer, not a constant
 
 
-def test_signatures_are_those_of_the_contract(version):
-    loaded = tf.saved_model.load(version).signatures
-    specs = {
-        name: {spec.name: (spec.dtype, spec.shape.as_list()) for spec in signature.inputs[:1]}
-        for name, signature in loaded.items()
-    }
-    assert set(specs) == {"serving_default", "images"}
-    _, keywords = loaded["serving_default"].structured_input_signature
-    assert keywords["image_bytes"].dtype == tf.string
-    assert keywords["image_bytes"].shape.as_list() == [None, None]
-    _, keywords = loaded["images"].structured_input_signature
-    assert keywords["images"].dtype == tf.float32
-    assert keywords["images"].shape.as_list() == [None, None, 64, 64, 3]
-    for signature in loaded.values():
-        (output,) = signature.structured_outputs.items()
-        assert output[0] == "occupancy"
-        assert output[1].dtype == tf.float32
-        assert output[1].shape.as_list() == [None, 32, 32, 32]
+@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("signature", ["voxels", "refine"])
+def test_voxels_are_the_occupancy_above_the_threshold_bit_by_bit(
+    answers, exported, signature, views
+):
+    received, expected = answers[f"{signature}-{views}"]
+    assert received.shape == (BATCH, 32**3 // 8)
+    _check_voxels(received.astype(np.uint8), expected, exported.threshold)
 
 
-def test_the_graph_holds_no_python(version):
-    graph = tf.saved_model.load(version).signatures["serving_default"].graph.as_graph_def()
-    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-    ops = {node.op for node in nodes}
-    assert "DecodeImage" in ops
-    assert not {op for op in ops if "PyFunc" in op or "Xla" in op}
+def _check_voxels(packed, occupancy, threshold):
+    voxels = np.unpackbits(packed, axis=-1).reshape(occupancy.shape).astype(bool)
+    is_clear = np.abs(occupancy - threshold) > 1e-5
+    assert is_clear.mean() > 0.9
+    np.testing.assert_array_equal(voxels[is_clear], (occupancy > threshold)[is_clear])
+    assert 0.2 < voxels.mean() < 0.8
 
 
-def test_no_views_are_refused(version):
-    signature = tf.saved_model.load(version).signatures
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one view"):
-        signature["serving_default"](image_bytes=tf.constant([], tf.string, shape=(1, 0)))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one view"):
-        signature["images"](images=tf.zeros((1, 0, 64, 64, 3)))
+@pytest.mark.parametrize("views", VIEWS)
+def test_the_state_after_all_views_is_that_of_one_call(answers, exported, views):
+    received, expected = answers[f"state-{views}"]
+    state = [bytes(values.astype(np.uint8)) for values in received]
+    grids = signatures.State(exported.model).from_bytes(tf.constant(state))
+    np.testing.assert_allclose(exported.model.decode(grids), expected, atol=1e-5)
 
 
-def test_versions_are_numbered_next_to_what_is_there(model, tmp_path):
-    (tmp_path / "7").mkdir()
-    (tmp_path / "notes").mkdir()
-    assert signatures.export_version(model, str(tmp_path), FRAME) == str(tmp_path / "8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(exported.version).signatures
 
 
-def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
-    def fail(*args):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(atomic.os, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
-        signatures.export_version(model, str(tmp_path), FRAME)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_raw_rgba_for_the_notebooks_input(tmp_path):
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 256, (137, 137, 4), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "view.png")
-    (view,) = preprocess.read_views(
-        [("view", (tmp_path / "view.png").read_bytes())], Frame(137, 4, 32, 240)
+def test_padded_answers_each_object_by_its_own_views(loaded, exported, pictures):
+    ask = loaded["padded"]
+    files = [[pictures / f"{b % 2}-{t}.png" for t in range(5)] for b in range(3)]
+    contents = [[file.read_bytes() for file in row] for row in files]
+    expected = np.concatenate(
+        [
+            exported.model.predict(_read(pictures, exported.frame, b % 2, n)[None], verbose=0)
+            for b, n in enumerate(NUM_VIEWS)
+        ]
     )
-    np.testing.assert_allclose(view, pixels / 255.0, atol=1e-6)
+    # The third is what TensorFlow Serving's own padding puts there: a batch's first element.
+    for filling in (b"", b"garbage", contents[0][0], None):
+        filled = [
+            [own if t < n or filling is None else filling for t, own in enumerate(row)]
+            for row, n in zip(contents, NUM_VIEWS, strict=True)
+        ]
+        answer = ask(image_bytes=tf.constant(filled), num_views=tf.constant(NUM_VIEWS))
+        packed = np.stack([np.frombuffer(v, np.uint8) for v in answer["voxels_bytes"].numpy()])
+        _check_voxels(packed, expected, exported.threshold)
+
+
+def test_signatures_are_those_of_the_contract(loaded):
+    specs = {
+        name: (
+            {n: (s.dtype, s.shape.as_list()) for n, s in f.structured_input_signature[1].items()},
+            {n: (s.dtype, s.shape.as_list()) for n, s in f.structured_outputs.items()},
+        )
+        for name, f in loaded.items()
+    }
+    pictures = {"image_bytes": (tf.string, [None, None])}
+    occupancy = {"occupancy": (tf.float32, [None, 32, 32, 32])}
+    voxels = {"voxels_bytes": (tf.string, [None])}
+    state = {"state_bytes": (tf.string, [None])}
+    assert specs == {
+        "serving_default": (pictures, occupancy),
+        "voxels": (pictures, voxels),
+        "images": ({"images": (tf.float32, [None, None, 64, 64, 3])}, occupancy),
+        "refine": ({"image_bytes": (tf.string, [None]), **state}, {**state, **voxels}),
+        "padded": ({**pictures, "num_views": (tf.int32, [None])}, voxels),
+    }
+
+
+def _png():
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+PNG = _png()
+
+
+@pytest.mark.parametrize(
+    "signature, inputs, message",
+    [
+        ("serving_default", {"image_bytes": np.zeros((1, 0), object)}, "at least one view"),
+        ("voxels", {"image_bytes": np.zeros((0, 3), object)}, "at least one view"),
+        ("images", {"images": np.zeros((1, 0, 64, 64, 3), np.float32)}, "at least one view"),
+        ("images", {"images": np.zeros((513, 1, 64, 64, 3), np.float32)}, "at most 512 pictures"),
+        ("serving_default", {"image_bytes": np.full((1, 513), PNG)}, "at most 512 pictures"),
+        ("voxels", {"image_bytes": np.array([[PNG, b"no"]], object)}, "Unknown image file format"),
+        ("voxels", {"image_bytes": np.array([[PNG, b""]], object)}, "Input is empty"),
+        ("padded", {"image_bytes": [[PNG, PNG]], "num_views": [3]}, "num_views from 1 to"),
+        ("padded", {"image_bytes": [[PNG, PNG]], "num_views": [0]}, "num_views from 1 to"),
+        ("padded", {"image_bytes": [[PNG]], "num_views": [1, 1]}, "as many num_views"),
+        ("refine", {"image_bytes": [PNG], "state_bytes": [b"short"]}, "empty or .* bytes long"),
+        ("refine", {"image_bytes": [PNG], "state_bytes": [b"", b""]}, "as many state_bytes"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(loaded, signature, inputs, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        loaded[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+
+
+def test_states_of_another_model_or_of_no_numbers_are_refused(exported):
+    state = signatures.State(exported.model)
+    grids = exported.model.initial_state(1)
+    ours = state.to_bytes(grids)[0].numpy()
+    theirs = signatures.State(R2N2.from_preset("tiny")).to_bytes(grids)[0].numpy()
+    assert ours[8:] == theirs[8:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="this model's version"):
+        state.from_bytes(tf.constant([theirs]))
+    not_finite = ours[:8] + np.full(len(ours[8:]) // 4, np.nan, "<f4").tobytes()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="finite"):
+        state.from_bytes(tf.constant([ours, not_finite]))
+
+
+def test_states_travel_unchanged(exported):
+    state = signatures.State(exported.model)
+    rng = np.random.default_rng(2)
+    grids = [
+        rng.normal(size=(3, *g.shape[1:])).astype("f") for g in exported.model.initial_state(1)
+    ]
+    packed = state.to_bytes(grids)
+    naive = [b"".join(grid[b].astype("<f4").tobytes() for grid in grids) for b in range(3)]
+    assert [one[signatures.FINGERPRINT_BYTES :] for one in packed.numpy()] == naive
+    for received, expected in zip(state.from_bytes(packed), grids, strict=True):
+        np.testing.assert_array_equal(received, expected)
+
+
+@pytest.mark.parametrize("edge", [1, 2, 3, 8])
+def test_bits_are_packed_as_numpy_packs_them(edge):
+    voxels = np.random.default_rng(edge).random((2, edge, edge, edge)) > 0.5
+    packed = signatures.pack_bits(tf.constant(voxels)).numpy()
+    assert list(packed) == [np.packbits(grid).tobytes() for grid in voxels]

@@ -1,0 +1,125 @@
+"""A request and its answer that lie beside an exported model, and a process that tries them.
+
+    assets.extra/golden_request.json    body for TensorFlow Serving's REST API
+    assets.extra/golden_response.json   what it answers to that
+
+The answer is the Keras model's own. The file is also a program of its own, so that a process which
+has TensorFlow alone, as a server has, loads the folder and answers:
+
+    python -I golden.py DIR
+"""
+
+import base64
+import json
+import os
+import sys
+
+import numpy as np
+
+EXTRA = "assets.extra"
+REQUEST, RESPONSE = "golden_request.json", "golden_response.json"
+SIGNATURE, INPUT, OUTPUT = "serving_default", "image_bytes", "occupancy"
+VIEWS = 3
+TOLERANCE = 1e-4  # other processors round differently
+
+
+def write(folder: str, pictures: list[bytes], occupancy: np.ndarray) -> None:
+    """Writes both files.
+
+    Args:
+        folder: of the version; `assets.extra` in it must exist.
+        pictures: encoded views of one object.
+        occupancy: `(N, N, N)`, the model's answer.
+    """
+    views = [{"b64": base64.b64encode(content).decode()} for content in pictures]
+    request = {"signature_name": SIGNATURE, "instances": [{INPUT: views}]}
+    # Six digits, as TensorFlow Serving writes.
+    numbers = np.char.mod("%.6g", occupancy).astype(float)
+    response = {"predictions": [numbers.tolist()]}
+    for name, value in ((REQUEST, request), (RESPONSE, response)):
+        with open(os.path.join(folder, EXTRA, name), "w") as file:
+            json.dump(value, file)
+
+
+def read(folder: str) -> tuple[list[bytes], np.ndarray]:
+    """The pictures and the occupancy `(N, N, N)` of `write`.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: a file is not as `write` makes it.
+    """
+    values = []
+    for name in (REQUEST, RESPONSE):
+        with open(os.path.join(folder, EXTRA, name)) as file:
+            values.append(json.load(file))
+    try:
+        (instance,), (answer,) = values[0]["instances"], values[1]["predictions"]
+        pictures = [base64.b64decode(view["b64"], validate=True) for view in instance[INPUT]]
+        occupancy = np.array(answer, np.float32)
+    except (KeyError, TypeError, IndexError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    if occupancy.ndim != 3 or not pictures:
+        raise ValueError(f"shape {occupancy.shape} and {len(pictures)} pictures")
+    return pictures, occupancy
+
+
+def answers(folder: str, pictures: list[bytes]) -> dict[str, np.ndarray]:
+    """What the exported model makes of one object, by signature, in a graph as a server runs it.
+
+    Returns:
+        `serving_default`: occupancy `(N, N, N)`; `voxels`, `padded` and `refine`: bytes, the last
+        after all views, one at a time. Only of the signatures that there are.
+    """
+    import tensorflow as tf
+
+    views = np.array([pictures], object)
+    padding = np.array([[*pictures, b""]], object)
+    result = {}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+
+        def ask(name, **inputs):
+            signature = meta_graph.signature_def[name]
+            return session.run(
+                {alias: info.name for alias, info in signature.outputs.items()},
+                {signature.inputs[alias].name: value for alias, value in inputs.items()},
+            )
+
+        there = meta_graph.signature_def
+        result[SIGNATURE] = ask(SIGNATURE, image_bytes=views)[OUTPUT][0]
+        if "voxels" in there:
+            result["voxels"] = ask("voxels", image_bytes=views)["voxels_bytes"][0]
+        if "padded" in there:
+            answer = ask("padded", image_bytes=padding, num_views=[len(pictures)])
+            result["padded"] = answer["voxels_bytes"][0]
+        if "refine" in there:
+            state = np.array([b""], object)
+            for picture in pictures:
+                answer = ask("refine", image_bytes=np.array([picture], object), state_bytes=state)
+                state = answer["state_bytes"]
+            result["refine"] = answer["voxels_bytes"][0]
+    return result
+
+
+def problems(folder: str) -> list[str]:
+    """What the exported model answers wrongly, in words; nothing where all is well."""
+    pictures, expected = read(folder)
+    received = answers(folder, pictures)
+    occupancy = received.pop(SIGNATURE)
+    found = []
+    if occupancy.shape != expected.shape:
+        return [f"{SIGNATURE} answers shape {occupancy.shape}, the golden answer {expected.shape}"]
+    if not (error := np.abs(occupancy - expected).max()) <= TOLERANCE:
+        found.append(f"{SIGNATURE} is off the golden answer by {error:.2g}")
+    voxels = {name: np.frombuffer(value, np.uint8) for name, value in received.items()}
+    for name, packed in voxels.items():
+        if len(packed) != -(-expected.size // 8):
+            found.append(f"{name} answers {len(packed)} bytes")
+        elif np.unpackbits(packed ^ voxels["voxels"]).mean() > TOLERANCE:
+            found.append(f"{name} answers other voxels than voxels")
+    return found
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print(json.dumps(problems(sys.argv[1])))

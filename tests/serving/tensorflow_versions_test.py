@@ -1,0 +1,54 @@
+"""The exported model in older TensorFlows than the one that exported it, each installed afresh."""
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+
+import pytest
+
+from r2n2_keras.data.decode import Frame
+from r2n2_keras.model.r2n2 import R2N2
+from r2n2_keras.serving import golden, version_folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def versions(exported, tmp_path_factory):
+    """Exports with an LSTM, and with the layers of the paper's largest network, narrow."""
+    residual = R2N2(
+        image_size=32,
+        encoder_filters=(8, 8, 8, 8, 8, 8),
+        features=32,
+        hidden_channels=8,
+        decoder_filters=(8, 8, 8, 8, 2),
+    )
+    folder = tmp_path_factory.mktemp("residual")
+    frame = Frame.of(residual, background=240)
+    version = version_folder.export_version(
+        residual, str(folder), frame=frame, threshold=0.4, card=""
+    )
+    return [exported.version, version]
+
+
+@pytest.mark.parametrize("release", ["2.16.2", "2.19.1", "2.20.0"])
+def test_the_export_loads_and_answers(versions, release, tmp_path):
+    if sys.version_info >= (3, 13) and release < "2.20":
+        pytest.skip(f"TensorFlow {release} has no wheel for Python 3.13")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        subprocess.run([*pip, f"tensorflow=={release}"], check=True, timeout=1200)
+        code = "import tensorflow; print(tensorflow.__version__)"
+        shown = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120)
+        assert shown.stdout.strip() == release
+        for version in versions:
+            command = [python, "-I", golden.__file__, version]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            assert ended.returncode == 0, ended.stderr[-2000:]
+            assert json.loads(ended.stdout) == []
+    finally:
+        shutil.rmtree(tmp_path / "venv")  # gigabytes
