@@ -22,7 +22,6 @@ from r2n2_keras.data.binvox import (
 
 # A picture may claim more pixels than the memory holds in a few bytes of file.
 MAX_PNG_EDGE = 4096
-MAX_PIXELS = 2**25  # of other formats: photos
 CROP_MARGIN = 10  # the original crops its renderings of 137 pixels to 127
 
 PNG = b"\x89PNG"
@@ -154,34 +153,45 @@ def _png_header(contents):
         return tf.reverse(edges, [-1]), depths[..., 0]
 
 
-def picture(content, frame):
-    """Decodes any picture that TensorFlow knows into what a network takes.
+def picture(content, frame, max_pixels=None):
+    """Decodes any picture that TensorFlow knows into what a network takes; see `view`.
 
     Grey, grey with alpha, RGB and RGBA are told apart by their channels; of an animation the
-    first picture counts. See `view`.
+    first picture counts.
+
+    Args:
+        content: scalar string, the bytes of the file.
+        frame: what the network takes.
+        max_pixels: most pixels that a JPEG, GIF or WebP may claim; None: any number.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is no such picture, is damaged or too large.
     """
     # By itself, as `decode_image` loses a colour that a PNG names as transparent.
     is_png = tf.equal(tf.strings.substr(content, 0, 4), PNG)
     rgba = tf.cond(
         is_png,
         lambda: png(content),
-        lambda: _decode_other(content),
+        lambda: _decode_other(content, max_pixels),
     )
     return view(rgba, frame)
 
 
-def _decode_other(content):
+def _decode_other(content, max_pixels):
     """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
-    is_jpeg = tf.equal(tf.strings.substr(content, 0, 2), JPEG)
+    checks = [] if max_pixels is None else [_check_pixels(content, max_pixels)]
+    with tf.control_dependencies(checks):
+        return _with_alpha(tf.io.decode_image(content, expand_animations=False))
+
+
+def _check_pixels(content, max_pixels):
     height, width = tf.cond(
-        is_jpeg,
+        tf.equal(tf.strings.substr(content, 0, 2), JPEG),
         lambda: tuple(tf.unstack(tf.image.extract_jpeg_shape(content)[:2])),
         lambda: _claimed_size(content),
     )
-    fits = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAX_PIXELS
-    message = f"picture: more than {MAX_PIXELS:,} pixels"
-    with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
-        return _with_alpha(tf.io.decode_image(content, expand_animations=False))
+    fits = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= max_pixels
+    return tf.debugging.Assert(fits, [f"picture: more than {max_pixels:,} pixels"])
 
 
 def _claimed_size(content):

@@ -6,6 +6,10 @@ import tensorflow as tf
 from r2n2_keras.data import decode, photos, remote
 from r2n2_keras.errors import InputError, reason
 
+# Of a picture in a request: of all that are decoded at a time the server's memory must hold some 70
+# bytes a pixel.
+MAX_PIXELS = decode.MAX_PNG_EDGE**2
+
 
 def read_views(pictures, frame) -> np.ndarray:
     """Decodes pictures of one object.
@@ -54,7 +58,7 @@ def read_file(path: str) -> bytes:
 
 
 def decode_views(image_bytes, frame):
-    """The same for encoded pictures in a graph.
+    """The same for encoded pictures in a graph, none of more than `MAX_PIXELS`.
 
     Args:
         image_bytes: string `(B, T)`.
@@ -64,7 +68,7 @@ def decode_views(image_bytes, frame):
         float32 `(B, T, H, W, C)` of the frame.
     """
     images = tf.map_fn(
-        lambda content: decode.picture(content, frame),
+        lambda content: decode.picture(content, frame, MAX_PIXELS),
         tf.reshape(image_bytes, [-1]),
         fn_output_signature=tf.TensorSpec(frame.shape, tf.float32),
     )
