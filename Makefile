@@ -61,11 +61,11 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[dev,serve,export]"
 	touch $@
 
 .venv/installed-torch: .venv/installed-dev
-	$(INSTALL) -e ".[dev,torch]"
+	$(INSTALL) -e ".[dev,serve,export,torch]"
 	touch $@
 
 .venv-io/installed: pyproject.toml constraints-io.txt

@@ -350,7 +350,7 @@ class Config:
     )
     format: Literal["tf_saved_model", "onnx", "litert"] = _field(
         "tf_saved_model",
-        "What export writes. onnx and litert take the extra `export` and are single files.",
+        "What export writes. onnx and litert are single files; onnx takes the extra `export`.",
         "Export and serving",
         saved=False,
     )

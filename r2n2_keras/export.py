@@ -21,6 +21,8 @@ Signatures, for B objects of T views each:
 as `images` does; LiteRT's of --num_views views, no more and no fewer.
 """
 
+import os
+
 from r2n2_keras import command
 
 
@@ -66,7 +68,23 @@ def _check(folder):
     )
 
 
-def _export_file(model, export_dir, config): ...
+def _export_file(model, export_dir, config):
+    from r2n2_keras.errors import InputError
+    from r2n2_keras.serving import formats
+
+    if config.format == "onnx":
+        path = os.path.join(export_dir, "model.onnx")
+        checked = formats.export_onnx(model, path)
+    else:
+        fewest, most = config.view_range
+        if fewest != most:
+            raise InputError(
+                "Expected one number of views, which is all that a LiteRT file takes, received "
+                f"--num_views={config.num_views}. Give --num_views=N."
+            )
+        path = os.path.join(export_dir, "model.tflite")
+        checked = formats.export_litert(model, path, views=most)
+    print(f"Wrote {path}; {checked}.")
 
 
 if __name__ == "__main__":

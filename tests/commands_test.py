@@ -95,9 +95,19 @@ def test_pictures_of_ones_own(home):
 
 
 def test_exporting_again_adds_a_version(home):
+    (home / "versions" / "1").mkdir(parents=True)
     succeed("export", "--workdir=run", "--export_dir=versions", cwd=home)
-    succeed("export", "--model_file=run/model.keras", "--export_dir=versions", cwd=home)
     assert sorted(os.listdir(home / "versions")) == ["1", "2"]
+    card = (home / "versions" / "2" / "assets.extra" / "model_card.md").read_text()
+    assert "| 3 | 0." in card  # the run's scores
+
+
+def test_exporting_to_another_format(home):
+    flags = ("--workdir=run", "--export_dir=files", "--format=litert")
+    assert "Give --num_views=N" in fail("export", *flags, "--num_views=1..2", cwd=home)
+    output = succeed("export", *flags, "--num_views=2", cwd=home)
+    assert "Wrote files/model.tflite; checked with TensorFlow" in output
+    assert os.listdir(home / "files") == ["model.tflite"]
 
 
 def test_a_run_keeps_its_split_when_models_join_the_data(tree, tmp_path):
@@ -196,7 +206,7 @@ def test_synthesize_writes_the_official_tree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "export", "synthesize", "import_weights"]
+    "command", ["train", "evaluate", "predict", "export", "serve", "synthesize", "import_weights"]
 )
 def test_help_teaches(command, tmp_path):
     output = succeed(command, "--help", cwd=tmp_path)

@@ -10,7 +10,6 @@ Letters: H W pixels, C channels.
 import contextlib
 import io
 import logging
-import os
 import warnings
 
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import ExifTags, Image
 
 from r2n2_keras.data import remote
 from r2n2_keras.errors import InputError, reason
+from r2n2_keras.quiet import quiet_libraries
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it prints what ails a file
 
@@ -45,7 +45,7 @@ def to_rgba(content: bytes, name: str) -> np.ndarray:
     kind, orientation = _kind(content), _orientation(content)
     what = f"{name}, a {kind} picture"
     try:
-        with _quiet_libraries():
+        with quiet_libraries():
             pixels = _DECODERS[kind](content, what)
     except tf.errors.OpError as error:
         raise _damaged(what, reason(error)[:200]) from None
@@ -173,19 +173,6 @@ def _damaged(what, why):
     return InputError(
         f"Expected a picture, received {what} that cannot be decoded ({why}). Give another file."
     )
-
-
-@contextlib.contextmanager
-def _quiet_libraries():
-    """Keeps what C libraries say of a damaged file off standard error: one line tells it."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 _DECODERS = {"JPEG": _decode_jpeg, "WebP": _decode_webp, "TIFF": _decode_tiff, "AVIF": _decode_avif}

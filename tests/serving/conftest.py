@@ -1,9 +1,11 @@
 """A small model, exported once for all tests of serving."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import standin
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +30,22 @@ def exported(tmp_path_factory):
     return SimpleNamespace(
         model=model, frame=frame, threshold=threshold, folder=str(folder), version=version
     )
+
+
+@pytest.fixture(scope="session")
+def served(request):
+    """A server that answers for an exported model called r2n2.
+
+    The stand-in, or what TF_SERVING_URL names; then TF_SERVING_MODELS is the folder that
+    `python tests/serving/rest/rest_models.py DIR` wrote and that server serves.
+
+    Attributes: `url`, `version` (folder of the version that it serves), `process` (the stand-in's,
+    else None).
+    """
+    if url := os.environ.get("TF_SERVING_URL"):
+        version = os.path.join(os.environ["TF_SERVING_MODELS"], "r2n2", "1")
+        yield SimpleNamespace(url=url.rstrip("/"), version=version, process=None)
+        return
+    exported = request.getfixturevalue("exported")
+    with standin.running(f"--export_dir={exported.folder}") as server:
+        yield SimpleNamespace(url=server.url, version=exported.version, process=server.process)
