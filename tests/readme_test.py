@@ -36,6 +36,7 @@ def test_the_two_commands_come_first():
     assert second == ["make", "test"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_command_runs(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
