@@ -1,6 +1,7 @@
 """Every setting, declared once: a field of `Config` is a flag of every command."""
 
 import dataclasses
+import math
 import os
 import re
 import textwrap
@@ -455,7 +456,8 @@ class Config:
             "rest_api_max_requests",
             "file_system_poll_wait_seconds",
         ):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+            value = getattr(self, name)
+            _check(name, value, 0 < value < math.inf, "a number above 0")
         _check("steps", self.steps, self.steps < 2**31, "less than 2**31")
         for name in (
             "train_limit",
@@ -470,7 +472,8 @@ class Config:
             "loss_limit",
             "model_config_file_poll_wait_seconds",
         ):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or a number above 0")
+            value = getattr(self, name)
+            _check(name, value, 0 <= value < math.inf, "0 or a number above 0")
         _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
         _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
         _check("rest_api_port", self.rest_api_port, 0 <= self.rest_api_port < 2**16, "0 to 65535")

@@ -126,7 +126,7 @@ def test_three_real_renderings_travel_light(served, real_data):
     [
         ("voxels", {"image_bytes": ["no picture"]}, "image"),
         ("voxels", {"image_bytes": []}, "at least one view"),
-        ("voxels", {"image_bytes": "flat"}, "rank"),
+        ("voxels", {"image_bytes": "flat"}, "expected shape"),
         ("refine", {"image_bytes": "@", "state_bytes": "short"}, "bytes long"),
         ("padded", {"image_bytes": ["@"], "num_views": 2}, "num_views from 1"),
         ("padded", {"image_bytes": ["@"], "num_views": [1]}, ""),
@@ -156,7 +156,7 @@ def test_the_command_writes_a_mesh(served, pictures, tmp_path):
             [*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert (ended.returncode, ended.stderr) == (0, "")
-        assert trimesh.load(tmp_path / "chair.glb", force="mesh").is_watertight
+        assert len(trimesh.load(tmp_path / "chair.glb", force="mesh").faces) > 1000
         os.remove(tmp_path / "chair.glb")
 
 

@@ -1,0 +1,1 @@
+"""A stand-in for TensorFlow Serving's REST API, for development and tests."""
