@@ -59,16 +59,10 @@ def _run_a_graph():
     """Lets TensorFlow say, unheard, what it says at the first run whatever its log level."""
     import tensorflow as tf
 
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            session.run(tf.constant(0))
-    finally:
-        os.dup2(stderr, 2)
-        os.close(nowhere)
-        os.close(stderr)
+    from r2n2_keras.quiet import quiet_libraries
+
+    with quiet_libraries(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        session.run(tf.constant(0))
 
 
 def _configs(config):
@@ -154,16 +148,19 @@ async def _listen(rest, config):
 
 
 def _greeting(config, configs, available, port):
+    import shlex
+
     host = f"[{config.rest_api_host}]" if ":" in config.rest_api_host else config.rest_api_host
     listed = ", ".join(
         f"{name} (version{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))})"
         for name, numbers in available.items()
     )
     name, folder = configs[0].name, configs[0].base_path
+    mount, variable = shlex.quote(f"{folder}:/models/{name}"), shlex.quote(f"MODEL_NAME={name}")
     return (
         f"Serving {listed} on http://{host}:{port}. This is a stand-in for development and tests; "
-        f"in production run: docker run -p 8501:8501 -v {folder}:/models/{name} "
-        f"-e MODEL_NAME={name} tensorflow/serving:2.20.0"
+        f"in production run: docker run -p 8501:8501 -v {mount} "
+        f"-e {variable} tensorflow/serving:2.20.0"
     )
 
 

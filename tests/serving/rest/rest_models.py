@@ -9,6 +9,7 @@ tensorflow_model_server, which must see the folder under the same path.
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -184,7 +185,12 @@ def write_config(folder, paths, labels=None, policies=None):
     return os.replace(part, Path(folder, "models.config")) or Path(folder, "models.config")
 
 
-def _write_r2n2(folder):
+def r2n2(folder):
+    """Exports a fresh `tiny` with a threshold that half of its occupancies exceed.
+
+    Returns:
+        `model`, `frame`, `threshold`, `folder` (of the versions) and `version` (the folder of 1).
+    """
     from r2n2_keras.data.decode import Frame
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.serving import version_folder
@@ -193,13 +199,17 @@ def _write_r2n2(folder):
     frame = Frame.of(model, background=240)
     images = np.random.default_rng(0).random((4, 3, *frame.shape), "float32")
     threshold = float(np.median(model.predict(images, verbose=0)))
-    card = "# A model that has learnt nothing\n"
-    version_folder.export_version(model, str(folder), frame=frame, threshold=threshold, card=card)
+    version = version_folder.export_version(
+        model, str(folder), frame=frame, threshold=threshold, card="# A card\n"
+    )
+    return SimpleNamespace(
+        model=model, frame=frame, threshold=threshold, folder=str(folder), version=version
+    )
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python tests/serving/rest/rest_models.py DIR")
     target = Path(sys.argv[1])
-    _write_r2n2(target / "r2n2")
+    r2n2(target / "r2n2")
     print(f"Wrote {write_all(target)}")
