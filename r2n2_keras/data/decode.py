@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from r2n2_keras.data import picture_limits
 from r2n2_keras.data.binvox import (
     BLANK,
     KEYWORD_END,
@@ -25,7 +26,6 @@ MAX_PNG_EDGE = 4096
 CROP_MARGIN = 10  # the original crops its renderings of 137 pixels to 127
 
 PNG = b"\x89PNG"
-JPEG = b"\xff\xd8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def picture(content, frame, max_pixels=None):
     Args:
         content: scalar string, the bytes of the file.
         frame: what the network takes.
-        max_pixels: most pixels that a JPEG, GIF or WebP may claim; None: any number.
+        max_pixels: most pixels that a JPEG, BMP, GIF or WebP may have; None: any number.
 
     Raises:
         tf.errors.InvalidArgumentError: it is no such picture, is damaged or too large.
@@ -179,45 +179,9 @@ def picture(content, frame, max_pixels=None):
 
 def _decode_other(content, max_pixels):
     """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
-    checks = [] if max_pixels is None else [_check_pixels(content, max_pixels)]
+    checks = [] if max_pixels is None else [picture_limits.check(content, max_pixels)]
     with tf.control_dependencies(checks):
         return _with_alpha(tf.io.decode_image(content, expand_animations=False))
-
-
-def _check_pixels(content, max_pixels):
-    height, width = tf.cond(
-        tf.equal(tf.strings.substr(content, 0, 2), JPEG),
-        lambda: tuple(tf.unstack(tf.image.extract_jpeg_shape(content)[:2])),
-        lambda: _claimed_size(content),
-    )
-    fits = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= max_pixels
-    return tf.debugging.Assert(fits, [f"picture: more than {max_pixels:,} pixels"])
-
-
-def _claimed_size(content):
-    """Height and width by the header of a GIF or a WebP; 0 of others, whose files are as large.
-
-    Source of the layouts: the GIF89a specification, RFC 9649 (WebP).
-    """
-    start = tf.strings.substr(tf.strings.join([content, tf.constant(bytes(30))]), 0, 30)
-    at = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
-
-    def number(first, count):
-        return sum(at[first + n] * 256**n for n in range(count))
-
-    def starts(first, text):
-        return tf.equal(tf.strings.substr(start, first, len(text)), text)
-
-    lossless = number(21, 4)  # 14 bits each, the last byte's highest ones are of no matter
-    kinds = (
-        (starts(0, "GIF8"), number(8, 2), number(6, 2)),
-        (starts(12, "VP8 "), number(28, 2) % 2**14, number(26, 2) % 2**14),
-        (starts(12, "VP8L"), 1 + lossless // 2**14 % 2**14, 1 + lossless % 2**14),
-        (starts(12, "VP8X"), 1 + number(27, 3), 1 + number(24, 3)),
-    )
-    height = sum(tf.where(is_kind, tall, 0) for is_kind, tall, _ in kinds)
-    width = sum(tf.where(is_kind, wide, 0) for is_kind, _, wide in kinds)
-    return height, width
 
 
 def _with_alpha(pixels):

@@ -13,8 +13,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 from r2n2_keras.errors import InputError, reason
 from r2n2_keras.serving import golden, warmup
 
-# Registered in TensorFlow, but of no use to a server: Python's, a GPU's own, XLA's.
-_NOT_SERVED = re.compile(r"(Eager|Stateless)?PyFunc(Stateless)?|CudnnRNN.*|_?Xla.*")
+# Registered in TensorFlow, but not for a server: Python's, a GPU's own, XLA's, and what reads or
+# writes files, those of the variables excepted.
+_NOT_SERVED = re.compile(
+    r"(Eager|Stateless)?PyFunc(Stateless)?|CudnnRNN.*|_?Xla.*|ReadFile|WriteFile|MatchingFiles"
+    r"|Save(Slices)?|Restore(Slice)?|.*(Dataset|Reader|Iterator).*|(Print|Summary)V2|.*SummaryWriter.*"
+)
 _BORDER_TYPES = {"float32", "int32", "string"}
 _TIMEOUT_S = 600
 
@@ -75,7 +79,7 @@ def _op_problems(graph):
     ops = {node.op for node in nodes} - names
     stock = set(tf.raw_ops.__dict__) | {"_Retval", "_Arg"}
     found = [
-        f"op {op} is not of stock TensorFlow"
+        f"op {op} is none that a server should run"
         for op in sorted(ops)
         if op not in stock or _NOT_SERVED.fullmatch(op)
     ]
@@ -114,7 +118,8 @@ def _warmup_problems(folder, graph):
     for name, signature in sorted(graph.signature_def.items()):
         if name.startswith("__"):
             continue
-        rank = max(len(info.tensor_shape.dim) for info in signature.inputs.values())
+        ranks = [len(info.tensor_shape.dim) for info in signature.inputs.values()]
+        rank = max(ranks, default=1)
         for views in (None,) if rank == 1 else warmup.VIEWS:
             if (name, views) not in asked:
                 of = "" if views is None else f" of {views} views"
@@ -134,6 +139,8 @@ def _golden_problems(folder):
     except subprocess.TimeoutExpired:
         return [f"no golden answer within {_TIMEOUT_S} s"]
     if ended.returncode:
-        last = (ended.stderr.strip() or f"exit code {ended.returncode}").split("\n")[-1]
-        return [f"the golden request fails in a fresh process ({last[:300]})"]
+        lines = [line.strip() for line in ended.stderr.splitlines()]
+        said = [line for line in lines if line and not line.startswith("[[{{node")]
+        why = said[-1][:300] if said else f"exit code {ended.returncode}"
+        return [f"the golden request fails in a fresh process ({why})"]
     return json.loads(ended.stdout.split("\n")[-2])

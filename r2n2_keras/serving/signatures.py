@@ -27,6 +27,7 @@ import tensorflow as tf
 from r2n2_keras.serving.preprocess import decode_views
 
 MAX_PICTURES = 512
+MAX_PIXEL = 10  # of 1: pixels from 0 to 255 are a likely mistake, and answered plausibly
 FINGERPRINT_BYTES = 8
 
 _BYTES = [bytes([byte]) for byte in range(256)]
@@ -63,7 +64,8 @@ def make_archive(model, frame, threshold: float):
 
     def images(images):
         images = tf.ensure_shape(images, (None, None, *frame.shape))
-        with tf.control_dependencies([_check_count(tf.shape(images))]):
+        checks = [_check_count(tf.shape(images)), _check_pixels(images)]
+        with tf.control_dependencies(checks):
             return {"occupancy": model(images, training=False)}
 
     def refine(image_bytes, state_bytes):
@@ -117,6 +119,13 @@ def _check_count(shape):
     return tf.debugging.Assert(fits, [message, objects, "objects of", views, "views"])
 
 
+def _check_pixels(images):
+    # Not the bounds themselves: filters that scale pictures overshoot.
+    largest = tf.reduce_max(tf.abs(images))
+    fits = tf.reduce_all(tf.math.is_finite(images)) & (largest <= MAX_PIXEL)
+    return tf.debugging.Assert(fits, ["Expected images in [0, 1], received values up to", largest])
+
+
 def _check_lengths(image_bytes, values, name):
     # Unequal ones would be broadcast, and answered.
     objects, count = tf.shape(image_bytes)[0], tf.size(values)
@@ -156,7 +165,9 @@ class State:
         checks = [tf.debugging.Assert(is_whole, [message])]
         with tf.control_dependencies(checks):
             belongs = tf.reduce_all(start == self._fingerprint)
-            message = "Expected state_bytes of this model's version. Send the first view again."
+            message = (
+                "Expected state_bytes that these weights made. Begin with the first view again."
+            )
             checks = [tf.debugging.Assert(belongs, [message])]
         with tf.control_dependencies(checks):
             state_bytes = tf.strings.substr(state_bytes, FINGERPRINT_BYTES, self._size)

@@ -2,13 +2,12 @@
 
 <export_dir>/<N>/saved_model.pb, variables/         the SavedModel
                  assets.extra/tf_serving_warmup_requests
-                 assets.extra/golden_request.json, golden_response.json
+                 assets.extra/golden_request.json, golden_response.json, golden_voxels.json
                  assets.extra/model_card.md
 """
 
 import errno
 import os
-import re
 import tempfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
 from r2n2_keras.serving import artefact, golden, model_card, signatures, warmup
 from r2n2_keras.serving.preprocess import read_views
+from r2n2_keras.serving.rest import folders
 from r2n2_keras.shapes import dataset
 
 
@@ -36,15 +36,15 @@ def export_version(model, export_dir: str, *, frame, threshold: float, card: str
         The folder of the new version.
 
     Raises:
-        InputError: what was written does not pass `artefact.check`.
+        InputError: what was written does not pass `artefact.check`, or there is no number left.
     """
     os.makedirs(export_dir, exist_ok=True)
-    final = os.path.join(export_dir, str(_last_version(export_dir) + 1))
+    final = os.path.join(export_dir, str(_next_version(export_dir)))
     try:
         with replacing(final) as partial:
             signatures.make_archive(model, frame, threshold).write_out(partial, verbose=False)
             os.makedirs(os.path.join(partial, golden.EXTRA))
-            _write_extra(partial, model, frame)
+            _write_extra(partial, model, frame, threshold)
             Path(partial, golden.EXTRA, model_card.FILE).write_text(card)
             if problems := artefact.check(partial):
                 raise InputError(
@@ -61,15 +61,23 @@ def export_version(model, export_dir: str, *, frame, threshold: float, card: str
     return final
 
 
-def _last_version(export_dir):
-    return max((int(n) for n in os.listdir(export_dir) if re.fullmatch("[0-9]+", n)), default=0)
+def _next_version(export_dir):
+    numbers = [folders.version_number(name) for name in os.listdir(export_dir)]
+    number = 1 + max((number for number in numbers if number is not None), default=0)
+    if number > folders.MAX_VERSION:
+        raise InputError(
+            f"Expected versions below {folders.MAX_VERSION} in {export_dir}, received that one, "
+            "after which no number is left. Export to another folder."
+        )
+    return number
 
 
-def _write_extra(folder, model, frame):
+def _write_extra(folder, model, frame, threshold):
     pictures = _example_pictures(max(warmup.VIEWS))
     images = read_views([(f"view {n}", picture) for n, picture in enumerate(pictures)], frame)
     asked = images[None, : golden.VIEWS]
-    golden.write(folder, pictures[: golden.VIEWS], model.predict(asked, verbose=0)[0])
+    occupancy = model.predict(asked, verbose=0)[0]
+    golden.write(folder, pictures[: golden.VIEWS], occupancy, threshold)
     state = signatures.State(model).to_bytes(model.step(None, images[:1]))[0].numpy()
     warmup.write(folder, warmup.make_requests(pictures, images, states=(b"", state)))
 

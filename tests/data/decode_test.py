@@ -149,39 +149,6 @@ def test_jpeg_bmp_and_gif():
     np.testing.assert_allclose(image, np.full((24, 24, 3), 50 / 255), atol=0.01)
 
 
-def _claiming(kind, edge):
-    """A small file of that kind with `edge` x `edge` pixels by its header."""
-    content = bytearray(_encoded(_pixels(8, 8, 3), kind.split()[0], **_OPTIONS.get(kind, {})))
-    if kind == "GIF":
-        content[6:10] = edge.to_bytes(2, "little") * 2
-    elif kind == "JPEG":
-        at = content.index(b"\xff\xc0") + 5
-        content[at : at + 4] = edge.to_bytes(2, "big") * 2
-    elif kind == "WEBP":
-        content[26:30] = edge.to_bytes(2, "little") * 2
-    elif kind == "WEBP lossless":
-        packed = int.from_bytes(content[21:25], "little") >> 28 << 28
-        content[21:25] = (packed | (edge - 1) << 14 | edge - 1).to_bytes(4, "little")
-    else:  # the extended header stands before the picture's own
-        extended = b"VP8X" + (10).to_bytes(4, "little") + bytes(4)
-        content[12:12] = extended + (edge - 1).to_bytes(3, "little") * 2
-    return bytes(content)
-
-
-_OPTIONS = {"WEBP lossless": {"lossless": True}}
-
-
-@pytest.mark.parametrize("kind", ["GIF", "JPEG", "WEBP", "WEBP lossless", "WEBP extended"])
-def test_pictures_that_claim_too_many_pixels_are_refused_before_they_are_decoded(kind):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 1,000,000 pixels"):
-        decode.picture(_claiming(kind, 16_000), _frame(8, 3, 255), 10**6)
-    # With as many as it has, or a few more, it is the decoder's to say.
-    try:
-        decode.picture(_claiming(kind, 8), _frame(8, 3, 255), 10**6)
-    except tf.errors.InvalidArgumentError as error:
-        assert "more than" not in str(error)
-
-
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 @pytest.mark.parametrize("decoder", [_rendering, decode.picture])
 def test_what_is_no_picture_is_an_error(decoder, content):

@@ -183,6 +183,8 @@ PNG = _png()
         ("voxels", {"image_bytes": np.zeros((0, 3), object)}, "at least one view"),
         ("images", {"images": np.zeros((1, 0, 64, 64, 3), np.float32)}, "at least one view"),
         ("images", {"images": np.zeros((513, 1, 64, 64, 3), np.float32)}, "at most 512 pictures"),
+        ("images", {"images": np.full((1, 1, 64, 64, 3), 255, np.float32)}, "in .0, 1.*255"),
+        ("images", {"images": np.full((1, 1, 64, 64, 3), np.nan, np.float32)}, "in .0, 1"),
         ("serving_default", {"image_bytes": np.full((1, 513), PNG)}, "at most 512 pictures"),
         ("voxels", {"image_bytes": np.array([[PNG, b"no"]], object)}, "Unknown image file format"),
         ("voxels", {"image_bytes": np.array([[PNG, b""]], object)}, "Input is empty"),
@@ -204,7 +206,7 @@ def test_states_of_another_model_or_of_no_numbers_are_refused(exported):
     ours = state.to_bytes(grids)[0].numpy()
     theirs = signatures.State(R2N2.from_preset("tiny")).to_bytes(grids)[0].numpy()
     assert ours[8:] == theirs[8:]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="this model's version"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="that these weights made"):
         state.from_bytes(tf.constant([theirs]))
     not_finite = ours[:8] + np.full(len(ours[8:]) // 4, np.nan, "<f4").tobytes()
     with pytest.raises(tf.errors.InvalidArgumentError, match="finite"):

@@ -62,7 +62,7 @@ def test_a_version_that_appears_meanwhile_is_not_replaced(exported, tmp_path, mo
 
 def test_an_export_that_answers_wrongly_does_not_appear(exported, tmp_path, monkeypatch):
     write = golden.write
-    monkeypatch.setattr(golden, "write", lambda *args: write(*args[:2], 1 - args[2]))
+    monkeypatch.setattr(golden, "write", lambda *args: write(*args[:2], 1 - args[2], args[3]))
     with pytest.raises(InputError, match="serving_default is off the golden answer by"):
         _export(exported, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -109,6 +109,18 @@ def _python_op(graph):
     graph.graph_def.library.function[0].node_def.add(name="python", op="PyFunc")
 
 
+def _file_op(graph):
+    graph.graph_def.library.function[0].node_def.add(name="file", op="WriteFile")
+
+
+def _dataset_op(graph):
+    graph.graph_def.node.add(name="file", op="TextLineDataset")
+
+
+def _no_inputs(graph):
+    graph.signature_def["voxels"].inputs.clear()
+
+
 def _foreign_op(graph):
     graph.graph_def.node.add(name="foreign", op="IO>DecodeAvif")
 
@@ -144,8 +156,10 @@ def _no_default(graph):
 @pytest.mark.parametrize(
     "spoil, problem",
     [
-        (_python_op, "op PyFunc is not of stock TensorFlow"),
-        (_foreign_op, "op IO>DecodeAvif is not of stock TensorFlow"),
+        (_python_op, "op PyFunc is none that a server should run"),
+        (_file_op, "op WriteFile is none that a server should run"),
+        (_dataset_op, "op TextLineDataset is none that a server should run"),
+        (_foreign_op, "op IO>DecodeAvif is none that a server should run"),
         (_xla, "a call is compiled by XLA, which a server refuses"),
         (_xla_of_a_node, "a call is compiled by XLA, which a server refuses"),
         (_half, "input images of images is float16, not float32, int32, string"),
@@ -213,6 +227,28 @@ def test_the_golden_files_are_a_request_and_its_response(exported):
     )
     np.testing.assert_allclose(response["predictions"], answer["occupancy"], atol=1e-5)
     assert (extra / "model_card.md").read_text() == "# A card\n"
+
+
+def test_a_signature_without_inputs_is_found(copy):
+    for graph in _edit(copy):
+        _no_inputs(graph)
+    assert "no warm-up request asks voxels" in artefact.check(copy)
+
+
+def test_another_threshold_is_found(copy, exported):
+    pictures, occupancy, _ = golden.read(copy)
+    golden.write(copy, pictures, occupancy, exported.threshold + 0.01)
+    found = artefact.check(copy)
+    assert found == [
+        f"{n} answers other voxels than the golden ones" for n in ("voxels", "padded", "refine")
+    ]
+
+
+def test_the_last_number_is_taken(exported, tmp_path):
+    (tmp_path / "99999999999999999999").mkdir()  # no version: out of a server's range
+    (tmp_path / str(2**63 - 1)).mkdir()
+    with pytest.raises(InputError, match="no number is left"):
+        _export(exported, tmp_path)
 
 
 @pytest.mark.parametrize(

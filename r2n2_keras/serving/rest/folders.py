@@ -4,7 +4,7 @@ import os
 import re
 
 _NUMBER = re.compile(r"\s*\+?([0-9]+)\s*", re.ASCII)
-_MOST = 2**63 - 1
+MAX_VERSION = 2**63 - 1
 
 
 def version_number(name: str) -> int | None:
@@ -13,7 +13,7 @@ def version_number(name: str) -> int | None:
     if not found or len(found[1].lstrip("0")) > 19:
         return None
     number = int(found[1])
-    return number if number <= _MOST else None
+    return number if number <= MAX_VERSION else None
 
 
 def find(base_path: str) -> dict[int, str]:

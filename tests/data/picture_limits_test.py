@@ -1,0 +1,138 @@
+"""What pictures in a request may cost: bombs of each format are refused before they are decoded."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from r2n2_keras.data import decode, picture_limits
+
+FRAME = decode.Frame(8, 3, 32, 255)
+OPTIONS = {"WEBP lossless": {"lossless": True}}
+
+
+def _pixels(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _encoded(kind, pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _gif(frames, edge=24):
+    """An animation whose frames differ."""
+    pictures = [Image.fromarray(_pixels(edge, edge, 3, seed=n)) for n in range(frames)]
+    file = io.BytesIO()
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], optimize=False)
+    return file.getvalue()
+
+
+def _claiming(kind, edge):
+    """A small file of that kind with `edge` x `edge` pixels by its header."""
+    content = bytearray(_encoded(kind.split()[0], _pixels(8, 8, 3), **OPTIONS.get(kind, {})))
+    if kind == "GIF":
+        content[6:10] = edge.to_bytes(2, "little") * 2
+    elif kind == "GIF frame":
+        at = content.index(b"\x2c\0\0\0\0\x08\0\x08\0")
+        content[at + 5 : at + 9] = edge.to_bytes(2, "little") * 2
+    elif kind == "JPEG":
+        at = content.index(b"\xff\xc0") + 5
+        content[at : at + 4] = edge.to_bytes(2, "big") * 2
+    elif kind == "BMP":
+        content[18:26] = edge.to_bytes(4, "little") + (-edge).to_bytes(4, "little", signed=True)
+    elif kind == "WEBP":
+        content[26:30] = edge.to_bytes(2, "little") * 2
+    elif kind == "WEBP lossless":
+        packed = int.from_bytes(content[21:25], "little") >> 28 << 28
+        content[21:25] = (packed | (edge - 1) << 14 | edge - 1).to_bytes(4, "little")
+    else:  # the extended header stands before the picture's own
+        extended = b"VP8X" + (10).to_bytes(4, "little") + bytes(4)
+        content[12:12] = extended + (edge - 1).to_bytes(3, "little") * 2
+    return bytes(content)
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
+def _check(content, most):
+    """In a graph, as a server runs it."""
+    with tf.control_dependencies([picture_limits.check(content, most)]):
+        return tf.constant(True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["GIF", "GIF frame", "JPEG", "BMP", "WEBP", "WEBP lossless", "WEBP extended"],
+)
+def test_pictures_that_claim_too_many_pixels(kind):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
+        decode.picture(_claiming(kind, 16_000), FRAME, 10**6)
+    _check(_claiming(kind, 8), 10**6)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP", "GIF", "WEBP"])
+def test_the_bound_is_exact(kind):
+    content = _encoded(kind, _pixels(20, 30, 3))
+    screen = 600 if kind == "GIF" else 0  # counts beside the frame
+    _check(content, 600 + screen)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than.*599"):
+        _check(content, 599)
+
+
+def _naive_gif_pixels(content):
+    """The specification read byte by byte."""
+    file = io.BytesIO(content)
+    file.read(6)
+    number = lambda: int.from_bytes(file.read(2), "little")  # noqa: E731
+    total = number() * number()
+    flags = file.read(3)[0]
+    file.read(3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0)
+    while (kind := file.read(1)) in (b"\x21", b"\x2c"):
+        if kind == b"\x2c":
+            file.read(4)
+            total += number() * number()
+            flags = file.read(1)[0]
+            file.read(3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0)
+        file.read(1)
+        while size := file.read(1)[0]:
+            file.read(size)
+    assert kind == b"\x3b"
+    return total
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_all_frames_of_a_gif_count(frames):
+    content = _gif(frames)
+    pixels = _naive_gif_pixels(content)
+    assert pixels > frames * 24 * 24
+    _check(content, pixels)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
+        _check(content, pixels - 1)
+
+
+def test_every_cut_of_a_gif_ends():
+    content = _gif(2, edge=8)
+    for size in range(4, len(content)):
+        _check(content[:size], 10**9)
+
+
+def test_a_gif_of_countless_blocks():
+    content = _gif(1)
+    endless = content[:-2] + b"\x01\0" * (picture_limits.MAX_GIF_BLOCKS + 10) + content[-2:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="GIF of more than 20,000 blocks"):
+        _check(endless, 10**9)
+
+
+def test_a_jpeg_of_countless_scans():
+    content = _encoded("JPEG", _pixels(64, 64, 3), progressive=True)
+    _check(content, 10**9)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG of more than 100 scans"):
+        _check(content[:-2] + scan * 100 + content[-2:], 10**9)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"GIF89a", b"BM", b"RIFF"])
+def test_what_is_no_picture_is_left_to_the_decoder(content):
+    _check(content, 10**6)
