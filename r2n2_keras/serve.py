@@ -8,7 +8,8 @@ Answers /v1/models/<model_name>:predict and what else TensorFlow Serving's REST 
 status codes and messages, so that clients can be written and tested without Docker. New versions in
 --export_dir (<workdir>/exports unless given) are loaded while the old ones answer.
 
-It is no replacement: it has no gRPC and no batching, and is slower under load. In production run
+It is no replacement: it has no gRPC and no batching, is slower under load, and answers what is no
+HTTP in plain text. In production run
 
     docker run -p 8501:8501 -v DIR:/models/NAME -e MODEL_NAME=NAME tensorflow/serving:2.20.0
 
@@ -21,6 +22,7 @@ from r2n2_keras import command
 
 # Threads that work in Python would otherwise keep the one that listens waiting five times as long.
 _SWITCH_SECONDS = 0.001
+_TELL_SECONDS = 60
 
 
 def main(config):
@@ -53,6 +55,9 @@ def main(config):
     if config.monitoring_config_file:
         metrics_path = model_config.read_metrics_path(config.monitoring_config_file)
     asyncio.run(_serve(config, configs, metrics_path))
+    # Whatever still computes has been answered for, cannot be told to stop and writes nothing.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _run_a_graph():
@@ -71,12 +76,7 @@ def _configs(config):
     from r2n2_keras.training import workdir
 
     if config.model_config_file:
-        configs = model_config.read_models(config.model_config_file)
-        if not configs:
-            raise InputError(
-                f"Expected models in {config.model_config_file}, received none. Name one."
-            )
-        return configs
+        return model_config.read_models(config.model_config_file)
     if not (config.export_dir or config.workdir):
         raise InputError(
             "Expected --export_dir=DIR of exported versions, --workdir=DIR of a run that was "
@@ -120,9 +120,7 @@ async def _serve(config, configs, metrics_path):
     gc.collect()
     gc.freeze()
     available = models.start()
-    loop.set_exception_handler(
-        lambda _, context: _say(f"A connection failed: {context['message']}")
-    )
+    loop.set_exception_handler(_Rarely().tell)
     port = await _listen(rest, config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
@@ -131,7 +129,6 @@ async def _serve(config, configs, metrics_path):
         await ended.wait()
     finally:
         await rest.stop()
-        models.stop()
 
 
 async def _listen(rest, config):
@@ -162,6 +159,20 @@ def _greeting(config, configs, available, port):
         f"in production run: docker run -p 8501:8501 -v {mount} "
         f"-e {variable} tensorflow/serving:2.20.0"
     )
+
+
+class _Rarely:
+    """Tells of connections that fail, and of many that fail alike once a minute."""
+
+    def __init__(self):
+        self._told = {}
+
+    def tell(self, loop, context):
+        """Handles what asyncio has nobody else to tell."""
+        message = context["message"]
+        if loop.time() - self._told.get(message, float("-inf")) > _TELL_SECONDS:
+            self._told = {message: loop.time()}
+            _say(f"A connection failed: {message}")
 
 
 def _say(line):

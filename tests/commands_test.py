@@ -348,6 +348,11 @@ def test_more_views_than_there_are(tree, home, tmp_path):
         ),
         ("predict", ["--workdir=w", "--formats=step"], "--formats among npz,binvox,png"),
         ("export", [], "--workdir=DIR of a run or --model_file=FILE.keras"),
+        (
+            "export",
+            ["--model_file=m.keras", "--export_dir=gs://bucket/x"],
+            "local or mounted folder",
+        ),
         ("synthesize", [], "Expected --out=DIR"),
         ("synthesize", ["--out=o", "--categories=unicorn"], "unicorn"),
     ],

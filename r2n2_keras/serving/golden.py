@@ -4,8 +4,8 @@
     assets.extra/golden_response.json   what it answers to that
     assets.extra/golden_voxels.json     what `voxels` answers to the same pictures
 
-The answers are the Keras model's own. The file is also a program of its own, so that a process which
-has TensorFlow alone, as a server has, loads the folder and answers:
+The answers are the Keras model's own. This file is also a program, so that a process which has
+TensorFlow alone, as a server has, loads the folder and answers:
 
     python -I golden.py DIR
 """

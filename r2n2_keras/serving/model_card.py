@@ -44,7 +44,7 @@ def card(model, config) -> str:
         f"| grid | {' x '.join(map(str, model.output_shape[1:]))}, [x, y, z], y up |",
         f"| threshold | {config.threshold:g}: a voxel is occupied where its occupancy is above |",
         f"| data | {_data(config, made)} |",
-        f"| licence of the data | {config.data_licence or licence} |",
+        f"| licence of the data | {_cell(config.data_licence) or licence} |",
         f"| exported with | r2n2_keras {r2n2_keras.__version__}, Keras {keras.__version__}, "
         f"TensorFlow {tf.__version__} |",
         "",
@@ -60,13 +60,18 @@ def card(model, config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _cell(text):
+    """A text as a table takes it: on one line, without an end of the cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def _data(config, made):
     if config.model_file or not config.workdir:
         return "not known: exported from a file, not from a run"
     if made:
         return f"procedural furniture, {config.models_per_category} models per category"
     # Its name alone: the path would tell of the machine.
-    return f"`{os.path.basename(config.data_dir.rstrip('/'))}`"
+    return f"`{_cell(os.path.basename(config.data_dir.rstrip('/')))}`"
 
 
 def _scores(config):

@@ -125,11 +125,16 @@ def output_dir(config, flag: str, name: str) -> str:
     """The folder that a flag names; else the folder `name` of the run.
 
     Raises:
-        InputError: there is neither flag nor run.
+        InputError: there is neither flag nor run, or it is a URL.
     """
     folder = getattr(config, flag)
     if not (folder or config.workdir):
         raise InputError(f"Expected --{flag}=DIR to write to, received none. Give one.")
+    if "://" in folder:
+        raise InputError(
+            f"Expected a local or mounted folder, received --{flag}={folder}. Give one, and copy "
+            "from there."
+        )
     return folder or os.path.join(config.workdir, name)
 
 

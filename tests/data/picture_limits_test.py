@@ -77,7 +77,7 @@ def test_the_bound_is_exact(kind):
     content = _encoded(kind, _pixels(20, 30, 3))
     screen = 600 if kind == "GIF" else 0  # counts beside the frame
     _check(content, 600 + screen)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than.*599"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more pixels than.*599"):
         _check(content, 599)
 
 

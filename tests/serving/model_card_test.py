@@ -62,6 +62,8 @@ def test_other_data_need_a_licence(exported, run):
     assert "secret" not in text
     config = Config(workdir=str(run), data_dir="shapenet", data_licence="CC BY 4.0")
     assert "| licence of the data | CC BY 4.0 |" in model_card.card(exported.model, config)
+    config = Config(workdir=str(run), data_dir="shapenet", data_licence="a | b\n\n# Mine")
+    assert "| licence of the data | a \\| b # Mine |\n" in model_card.card(exported.model, config)
 
 
 def test_scores_of_other_weights_are_not_shown(exported, run):

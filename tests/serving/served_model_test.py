@@ -129,8 +129,8 @@ def test_three_real_renderings_travel_light(served, real_data):
         ("voxels", {"image_bytes": "flat"}, "expected shape"),
         ("refine", {"image_bytes": "@", "state_bytes": "short"}, "bytes long"),
         ("padded", {"image_bytes": ["@"], "num_views": 2}, "num_views from 1"),
-        ("padded", {"image_bytes": ["@"], "num_views": [1]}, ""),
-        ("images", {"images": [[[0.5]]]}, ""),
+        ("padded", {"image_bytes": ["@"], "num_views": [1]}, "expected shape"),
+        ("images", {"images": [[[0.5]]]}, "expected shape"),
     ],
 )
 def test_what_the_graph_refuses_is_the_clients_mistake(
@@ -176,7 +176,10 @@ def test_the_curl_lines_of_the_readme(served, pictures, tmp_path):
     )
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     answers = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert np.shape(answers["occupancy"]["predictions"]) == (1, 32, 32, 32)
+    assert np.shape(answers["grey"]["predictions"]) == (1, 32, 32, 32)
+    golden_answer = json.loads(Path(served.version, "assets.extra", golden.RESPONSE).read_text())
+    received, expected = (one["predictions"] for one in (answers["occupancy"], golden_answer))
+    np.testing.assert_allclose(received, expected, atol=1e-5)
     for name in ("voxels", "refined", "padded"):
         for one in answers[name]["predictions"]:
             bits = one["voxels_bytes"] if name == "refined" else one

@@ -69,7 +69,7 @@ def parse(text: bytes, expired=lambda: False):
             if type(parent) is list:
                 parent.append(value)
             else:
-                parent[key] = value
+                parent.setdefault(key, value)
             at = _skip(text, at)
             mark = text[at : at + 1]
             if mark == b",":

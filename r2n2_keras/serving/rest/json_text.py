@@ -1,7 +1,7 @@
 """JSON text to Python values, by the library that TensorFlow Serving uses, with its messages.
 
-Objects become dicts (of a key that comes twice the last counts), lists lists, and number tokens int
-or float as they are written: 1 is an int, 1.0 and what exceeds 64 bits are floats.
+Objects become dicts (of a key that comes twice the first counts), lists lists, and number tokens
+int or float as they are written: 1 is an int, 1.0 and what exceeds 64 bits are floats.
 """
 
 import re
@@ -18,7 +18,22 @@ MAX_CONTAINERS = 4_000_000
 _ERROR = re.compile(r"Parse error at offset (\d+): (.*)", re.DOTALL)
 _FOLLOWED = "The document root must not be followed by other values."
 _BOM = b"\xef\xbb\xbf"
-_NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
+
+
+class _Decoder(rapidjson.Decoder):
+    """Takes the first of equal keys, as TensorFlow Serving finds it."""
+
+    def start_object(self):
+        return []
+
+    def end_object(self, members):
+        value = dict(members)
+        if len(value) < len(members):
+            value = dict(reversed(members))
+        return value
+
+
+_decode = _Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
 
 
 def parse(text: bytes, expired=lambda: False):
@@ -48,7 +63,7 @@ def _error(message, offset) -> StatusError:
 
 def _parse(text, expired):
     try:
-        return rapidjson.loads(text, number_mode=_NUMBERS)
+        return _decode(text)
     except rapidjson.JSONDecodeError as error:
         offset, message = _ERROR.match(str(error)).groups()
         offset = int(offset)
@@ -64,7 +79,7 @@ def _parse(text, expired):
 def _parse_not_unicode(text, valid, expired):
     """Parses text of which the first `valid` bytes are UTF-8 and the next is not."""
     try:
-        return rapidjson.loads(text[:valid], number_mode=_NUMBERS)
+        return _decode(text[:valid])
     except rapidjson.JSONDecodeError as error:
         offset, message = _ERROR.match(str(error)).groups()
         if message == _FOLLOWED:

@@ -8,6 +8,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from r2n2_keras.errors import InputError
 
+_MOST_CHARACTERS = 2**20
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -40,6 +41,8 @@ def read_models(path: str) -> list[ModelConfig]:
     if config.WhichOneof("config") == "custom_model_config":
         raise _unusable(path, "a model_config_list", "a custom_model_config")
     models = [_model(path, model) for model in config.model_config_list.config]
+    if not models:  # as while an editor writes the file
+        raise _unusable(path, "models", "none")
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
@@ -110,8 +113,14 @@ def _monitoring_config():
 
 def _read(path, message, kind):
     try:
+        # A pipe would be waited for, and a device never ends.
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise _unusable(path, f"a file as {kind}", "what is none")
         with open(path, encoding="utf-8") as file:
-            return text_format.Parse(file.read(), message)
+            text = file.read(_MOST_CHARACTERS + 1)
+        if len(text) > _MOST_CHARACTERS:
+            raise _unusable(path, f"at most {_MOST_CHARACTERS} characters", "more")
+        return text_format.Parse(text, message)
     except OSError as error:
         raise InputError(
             f"Expected a {kind} to read, received {path}: {error.strerror}. Check the path."

@@ -18,6 +18,8 @@ from r2n2_keras.serving.rest.model_state import ModelState
 from r2n2_keras.serving.rest.servable import Servable
 from r2n2_keras.serving.rest.status import StatusError
 
+_STOP_SECONDS = 10
+
 
 class Models:
     """The models that are served; safe to ask from any thread.
@@ -95,7 +97,7 @@ class Models:
         self._stopping = True
         self._wake.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)  # it may be loading
         for model in self._models.values():
             for number in list(model.available):
                 model.take(number).close()

@@ -75,7 +75,7 @@ def test_messages_of_the_parser(text, message):
         (b"[NaN]", [math.nan]),
         (b"[Inf, -Infinity]", [math.inf, -math.inf]),
         (b"[18446744073709551616]", [2.0**64]),
-        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": 1, "b": 3, "a": 2}', {"a": 1, "b": 3}),
         (b"7", 7),
     ],
 )

@@ -78,7 +78,7 @@ def test_what_is_refused_in_one_line(folder, tmp_path):
         (f"--export_dir={tmp_path}/bad", "version 1: Could not find a SavedModel"),
         (f"--model_config_file={tmp_path}/broken.config", "does not parse"),
         (f"--model_config_file={tmp_path}/missing.config", "No such file"),
-        (f"--model_config_file={tmp_path}/nothing.config", "received none. Name one"),
+        (f"--model_config_file={tmp_path}/nothing.config", "Expected models in"),
         (f"--workdir={tmp_path}", "exports: No such file"),
         ("--model_name=m", "--export_dir=DIR of exported versions"),
     ):
