@@ -16,6 +16,7 @@ views are synthesised. Prints one JSON object per preset:
     refine_ms                       median time of a `refine` request with a state
     four_clients                    median and 99th percentile in ms, and requests per second
     memory_mb                       of the server's process, after all that
+    largest_request_mb              what a request of as many pictures as may be adds to it
 
 and at the end `overhead_ms`: the median time of a request to a model that does nothing, whose
 request and answer are as long as the first preset's.
@@ -41,7 +42,7 @@ import tensorflow as tf
 
 from r2n2_keras.data.decode import Frame
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.serving import version_folder
+from r2n2_keras.serving import signatures, version_folder
 from r2n2_keras.serving.preprocess import decode_views
 from r2n2_keras.shapes import dataset
 
@@ -149,6 +150,17 @@ def four_clients(server, body):
     }
 
 
+def largest_request_mb(server, pictures):
+    """Memory that a request of 16 objects with an equal share of the allowed pictures adds."""
+    views = [encoded(pictures[0])] * (signatures.MAX_PICTURES // 16)
+    instances = [{"image_bytes": views}] * 16
+    before = server.memory()
+    connection = server.connect()
+    ask(connection, json.dumps({"signature_name": "voxels", "instances": instances}).encode())
+    connection.close()
+    return round(server.memory() - before)
+
+
 def measure(preset, pictures, out):
     model = R2N2.from_preset(preset)
     frame = Frame.of(model, background=240)
@@ -192,6 +204,7 @@ def measure(preset, pictures, out):
             "refine_ms": round(median_ms(server, refine), 1),
             "four_clients": four_clients(server, body),
             "memory_mb": round(server.memory()),
+            "largest_request_mb": largest_request_mb(server, pictures),
         }
 
 

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from r2n2_keras.serving.preprocess import decode_views
 
-MAX_PICTURES = 512
+MAX_PICTURES = 128
 MAX_PIXEL = 10  # of 1: pixels from 0 to 255 are a likely mistake, and answered plausibly
 FINGERPRINT_BYTES = 8
 
