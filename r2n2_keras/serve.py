@@ -27,14 +27,14 @@ _TELL_SECONDS = 60
 
 def main(config):
     """Serves as `config` says."""
+    import importlib
     import sys
 
     from r2n2_keras.errors import InputError
 
     try:
-        import aiohttp  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import rapidjson  # noqa: F401
+        for name in ("aiohttp", "prometheus_client", "rapidjson"):
+            importlib.import_module(name)
     except ImportError as error:
         raise InputError(
             f"Expected the packages of the extra `serve`, received none called {error.name}. Run: "

@@ -85,7 +85,10 @@ def _naive_gif_pixels(content):
     """The specification read byte by byte."""
     file = io.BytesIO(content)
     file.read(6)
-    number = lambda: int.from_bytes(file.read(2), "little")  # noqa: E731
+
+    def number():
+        return int.from_bytes(file.read(2), "little")
+
     total = number() * number()
     flags = file.read(3)[0]
     file.read(3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0)
