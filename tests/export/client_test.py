@@ -2,6 +2,7 @@
 
 import base64
 import email.utils
+import gzip
 import hashlib
 import http.server
 import importlib.util
@@ -116,7 +117,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(None)
 
     def do_POST(self):
-        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert self.headers["Content-Encoding"] == "gzip"
+        self._answer(json.loads(gzip.decompress(body)))
 
     def _answer(self, request):
         self.server.requests.append((self.path, request))
