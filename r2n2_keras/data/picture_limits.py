@@ -73,7 +73,7 @@ def _claimed_pixels(content):
 
 
 def _gif_pixels(content):
-    """Of the screen and of all frames of a GIF: the decoder unpacks them all before it takes one.
+    """Of all frames of a GIF, which the decoder unpacks before it takes one, or of its screen.
 
     Goes from block to block. What is cut off counts as far as it goes, which the decoder does too.
     """
@@ -114,7 +114,7 @@ def _gif_pixels(content):
         return place, in_data, count + 1, pixels
 
     first = 13 + palette(byte(10))
-    start = (first, tf.constant(False), 0, pair(6) * pair(8))
+    start = (first, tf.constant(False), 0, tf.zeros([], tf.int64))
     # One more than may be, to tell that there are.
     _, _, count, pixels = tf.while_loop(
         more, step, start, maximum_iterations=MAX_GIF_BLOCKS + 1, parallel_iterations=1
@@ -122,4 +122,4 @@ def _gif_pixels(content):
     message = f"picture: a GIF of more than {MAX_GIF_BLOCKS:,} blocks"
     check = tf.debugging.Assert(count <= MAX_GIF_BLOCKS, [message])
     with tf.control_dependencies([check]):
-        return tf.identity(pixels)
+        return tf.maximum(pixels, pair(6) * pair(8))

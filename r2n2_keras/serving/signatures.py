@@ -13,9 +13,9 @@ B objects, T views of each, H W pixels, C channels, N grid edge.
 `image_bytes` are encoded pictures, of any format and size that `decode.picture` takes.
 `voxels_bytes` is what `numpy.packbits` makes of the grid [x, y, z], a bit per voxel.
 
-A server holds requests neither against a signature's shape nor against its memory: both are checked
-here. A sum over a request is bounded, too, as a picture takes a hundred bytes to send and megabytes
-to encode.
+A server holds requests neither against a signature's shape nor against its own memory: shapes are
+checked here, and so is the number of pictures, each of which takes a hundred bytes to send and
+megabytes to encode.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ import tensorflow as tf
 from r2n2_keras.serving.preprocess import decode_views
 
 MAX_PICTURES = 128
-MAX_PIXEL = 10  # of 1: pixels from 0 to 255 are a likely mistake, and answered plausibly
+MAX_PIXEL = 10  # 1 is white; pixels up to 255 are a likely mistake, and were answered plausibly
 FINGERPRINT_BYTES = 8
 
 _BYTES = [bytes([byte]) for byte in range(256)]
