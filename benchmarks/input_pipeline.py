@@ -35,13 +35,13 @@ import tensorflow as tf
 from PIL import Image
 
 from r2n2_keras.data import pipeline, shards, splits
-from r2n2_keras.data.augment import NO_AUGMENTATION, Augmentation
-from r2n2_keras.data.catalogue import list_models
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data.augmentation import NO_AUGMENTATION, Augmentation
 from r2n2_keras.data.pipeline import Sampling
+from r2n2_keras.data.trees import list_objects
+from r2n2_keras.model.image_spec import ImageSpec
 
 BATCH, VIEWS = 24, 5
-FRAME = Frame(image_size=127, channels=3, grid_edge=32, background=240)
+FRAME = ImageSpec(image_size=127, channels=3, background=240)
 AUGMENTATION = Augmentation(
     random_crop=True, random_flip=True, random_background=(225, 255), color_jitter=0.2
 )
@@ -148,7 +148,7 @@ def main():
     args = parser.parse_args()
 
     tree, prepared = make_data(args.out, args.models_per_category)
-    from_tree = splits.split_models(*list_models(str(tree))).parts["train"]
+    from_tree = splits.split_objects(*list_objects(str(tree))).parts["train"]
     from_shards = shards.read_prepared(str(prepared)).parts["train"]
     contents = [model.files.read_view(view) for model in from_tree for view in model.views]
     streams = {

@@ -40,10 +40,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data.photos import decode_views
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import signatures, version_folder
-from r2n2_keras.serving.preprocess import decode_views
 from r2n2_keras.shapes import dataset
 
 WARMUP, ROUNDS, CLIENTS = 5, 60, 4
@@ -163,10 +162,10 @@ def largest_request_mb(server, pictures):
 
 def measure(preset, pictures, out):
     model = R2N2.from_preset(preset)
-    frame = Frame.of(model, background=240)
+    frame = model.image_spec
     export_dir = os.path.join(out, preset)
     if not os.path.isdir(os.path.join(export_dir, "1")):
-        version_folder.export_version(model, export_dir, frame=frame, threshold=0.4, card="")
+        version_folder.export_version(model, export_dir, threshold=0.4, card="")
 
     strings = tf.TensorSpec((None, None), tf.string)
     bare = tf.function(

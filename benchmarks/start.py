@@ -22,8 +22,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from PIL import Image
 
-from r2n2_keras.data import binvox, shard_writer, shards, splits
+from r2n2_keras.data import binvox, shards, splits
 from r2n2_keras.data.categories import SYNSET_IDS
+from r2n2_keras.preparation import shard_writer
 
 VIEWS = 24
 FIRST_BATCH = """
@@ -33,10 +34,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import tensorflow
 imported = time.perf_counter()
 from r2n2_keras.data import pipeline, shards
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.model.image_spec import ImageSpec
 models = shards.read_prepared(sys.argv[1]).parts["train"]
 batches = pipeline.training_batches(
-    models, Frame(64, 3, 32, 240), pipeline.Sampling(24, (1, 5)), steps=100
+    models, ImageSpec(64, 3, 240), pipeline.Sampling(24, (1, 5)), steps=100
 )
 images, voxels = next(iter(batches))
 now = time.perf_counter()

@@ -53,17 +53,20 @@ def loop(args):
     import numpy as np
     import tensorflow as tf
 
+    from r2n2_keras import runs, workdir
     from r2n2_keras.config import Config
-    from r2n2_keras.data import catalogue, faults, splits
+    from r2n2_keras.data import objects, trees, splits
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.shapes import dataset
-    from r2n2_keras.training import distribution, steps, workdir
-    from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.model import losses
+from r2n2_keras.training import distribution, steps
+    from r2n2_keras.model import losses
+from r2n2_keras.training import loop as loop_lib
 
     tree = args.out / "tree"
     if not tree.exists():
         dataset.synthesize(tree, models_per_category=5, num_views=3)
-    parts = splits.split_models(*catalogue.list_models(str(tree))).parts
+    parts = splits.split_objects(*trees.list_objects(str(tree))).parts
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -72,7 +75,7 @@ def loop(args):
         tf.constant(rng.random((16, 32, 32, 32)) > 0.5, tf.float32),
     )
     # The loop gets this batch from memory, again and again, the rest is as always.
-    faults.TrainingStream.dataset = lambda self, step: tf.data.Dataset.from_tensors(batch).repeat()
+    TrainingStream.dataset = lambda self, step: tf.data.Dataset.from_tensors(batch).repeat()
 
     model = R2N2.from_preset("tiny")
     optimizer = steps.make_optimizer(1e-4)
@@ -82,7 +85,7 @@ def loop(args):
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(steps.sample_losses(voxels, occupancy))
+            loss = tf.reduce_mean(losses.sample_losses(voxels, occupancy))
             iou = tf.reduce_mean(steps.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
@@ -112,7 +115,7 @@ def loop(args):
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
-        workdir.open_workdir(config)
+        runs.open_workdir(config)
         loop_lib.train(config, strategy, cluster, parts, [ends])
         # The last but one: the evaluation at the end is no step.
         return (args.steps - 1) / (ends.ends[-1] - ends.ends[0])

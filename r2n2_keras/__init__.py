@@ -10,7 +10,7 @@ __all__ = ["R2N2", "VoxelIoU", "binvox"]
 
 _HOMES = {
     "R2N2": "r2n2_keras.model.r2n2",
-    "VoxelIoU": "r2n2_keras.evaluation.metrics",
+    "VoxelIoU": "r2n2_keras.model.metrics",
 }
 
 

@@ -1,5 +1,7 @@
 """What a user sees of an error: one line."""
 
+import contextlib
+import os
 import re
 
 # What the errors of a graph begin with: where in the code the node was made that failed.
@@ -20,8 +22,23 @@ class InputError(ValueError):
 
 
 def reason(error) -> str:
-    """The message of one of TensorFlow's errors, without the names and traces of graph nodes."""
+    """The message of an OSError or of one of TensorFlow's errors, without traces of the graph."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     message = _TRACE.sub("", str(error.message))
     if summary := _ASSERTION.search(message):
         return summary[1]
     return re.split(r"\n| \[Op:| with body ", message.split("}} ")[-1])[0]
+
+
+@contextlib.contextmanager
+def quiet_libraries():
+    """Nothing that C libraries write to standard error appears; what they raise is raised."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

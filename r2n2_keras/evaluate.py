@@ -21,32 +21,31 @@ from r2n2_keras import command
 
 def main(config):
     """Evaluates as `config` says."""
-    from r2n2_keras import source
-    from r2n2_keras.data import faults, splits
-    from r2n2_keras.data.decode import Frame
+    from r2n2_keras import datasets, runs, workdir
+    from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
-    from r2n2_keras.evaluation import report, scores
+    from r2n2_keras.evaluation import baselines, examples, report, scores
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.outputs import pictures
-    from r2n2_keras.training import workdir
+    from r2n2_keras.preparation import bad_files
 
     if not config.workdir:
         raise InputError(
             "Expected --workdir=DIR, the folder of a run that `train` made or, with --model_file, "
             "of the results, received none. Give it."
         )
-    model = R2N2.from_file(workdir.model_file(config))
-    frame = Frame.of(model, config.background, config.alpha)
+    model = R2N2.from_file(runs.model_file(config))
+    edge = model.output_shape[-1]
     split_file = os.path.join(config.workdir, workdir.SPLIT)
     if config.model_file and not os.path.exists(split_file):
-        data = source.find_data(config)
-        models = data.models
+        data = datasets.find_data(config)
+        objects = data.objects
         os.makedirs(config.workdir, exist_ok=True)
     else:
-        models = source.find_models(config)
-        data = splits.load_split(split_file, models)
+        objects = datasets.find_objects(config)
+        data = splits.load_split(split_file, objects)
     part, parts = config.split_part, data.parts
-    evaluated = models if part == "all" else parts[part]
+    evaluated = objects if part == "all" else parts[part]
     if not evaluated:
         raise InputError(
             f"Expected the run's {part} models in {config.data_location}, received none of "
@@ -60,13 +59,12 @@ def main(config):
         )
 
     skip = config.on_bad_sample == "skip"
-    by_views, evaluated, bad = faults.on_sound_models(
+    by_views, evaluated, bad = bad_files.on_sound_models(
         evaluated,
-        frame,
+        edge,
         lambda some: scores.score(
             model,
             some,
-            frame,
             eval_views=config.eval_views,
             thresholds=config.thresholds,
             batch_size=config.batch_size,
@@ -79,15 +77,15 @@ def main(config):
     mean_shape_iou = None
     if parts["train"]:
         chosen = set(parts["val"])
-        mean_shape_iou, _, more_bad = faults.on_sound_models(
+        mean_shape_iou, _, more_bad = bad_files.on_sound_models(
             [*parts["train"], *parts["val"]],
-            frame,
-            lambda some: scores.mean_shape_iou(
+            edge,
+            lambda some: baselines.mean_shape_iou(
                 [one for one in some if one not in chosen],
                 [one for one in some if one in chosen],
                 evaluated,
-                frame,
                 batch_size=config.batch_size,
+                grid_edge=edge,
             ),
             skip=skip,
         )
@@ -114,16 +112,15 @@ def main(config):
         path = os.path.join(config.workdir, name)
         workdir.write_text(path, text)
         print(f"Wrote {path}")
-    examples = scores.examples(
+    rows = examples.examples(
         model,
         evaluated,
-        frame,
         num_views=min(max(config.eval_views), pictures.EXAMPLE_VIEWS),
         threshold=config.threshold,
         view_ids=config.view_ids,
     )
     path = os.path.join(config.workdir, workdir.EXAMPLES)
-    pictures.save(pictures.examples_picture(examples), path)
+    pictures.save(pictures.examples_picture(rows), path)
     print(f"Wrote {path}")
 
 

@@ -32,13 +32,12 @@ def main(config):
         _check(config.check)
         return
 
-    from r2n2_keras.data.decode import Frame
+    from r2n2_keras import runs
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.serving import model_card, version_folder
-    from r2n2_keras.training import workdir
 
-    model_file = workdir.model_file(config)
-    export_dir = workdir.output_dir(config, "export_dir", "exports")
+    model_file = runs.model_file(config)
+    export_dir = runs.output_dir(config, "export_dir", "exports")
     model = R2N2.from_file(model_file)
     if config.format != "tf_saved_model":
         _export_file(model, export_dir, config)
@@ -46,7 +45,6 @@ def main(config):
     version = version_folder.export_version(
         model,
         export_dir,
-        frame=Frame.of(model, config.background, config.alpha),
         threshold=config.threshold,
         card=model_card.card(model, config),
     )
@@ -55,9 +53,9 @@ def main(config):
 
 def _check(folder):
     from r2n2_keras.errors import InputError
-    from r2n2_keras.serving import artefact
+    from r2n2_keras.serving import export_check
 
-    if problems := artefact.check(folder):
+    if problems := export_check.check(folder):
         raise InputError(
             f"Expected an export that TensorFlow Serving answers rightly with, received {folder}: "
             f"{'; '.join(problems)}. Export again."

@@ -34,7 +34,7 @@ from r2n2_keras import command
 
 def main(config):
     """Imports as `config` says."""
-    from r2n2_keras.atomic import replacing
+    from r2n2_keras.files import replacing
 
     _check_flags(config)
     model = _model(config)
@@ -95,12 +95,13 @@ def _model(config):
     from r2n2_keras.model import notebook_weights, theano_files, theano_weights
     from r2n2_keras.model.r2n2 import R2N2
 
+    spec = {"background": config.background, "alpha": config.alpha}
     if config.source == "notebook":
-        model = R2N2.from_preset("notebook")
+        model = R2N2.from_preset("notebook", **spec)
         weights = notebook_weights.read(config.weights, model)
     else:
         weights = theano_files.read(config.weights)
-        model = R2N2.from_preset(theano_weights.preset_of(weights))
+        model = R2N2.from_preset(theano_weights.preset_of(weights), **spec)
     try:
         if config.source == "notebook":
             notebook_weights.assign(model, weights, config.swap_yz)

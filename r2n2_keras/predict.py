@@ -25,18 +25,17 @@ def main(config):
     """Predicts as `config` says."""
     import numpy as np
 
-    from r2n2_keras.data.decode import Frame
+    from r2n2_keras import runs
+    from r2n2_keras.data.photos import read_views
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.outputs import files
-    from r2n2_keras.serving.preprocess import read_views
-    from r2n2_keras.training import workdir
 
     files.check_formats(config.formats)
-    model_file = workdir.model_file(config)
-    out = workdir.output_dir(config, "out", "prediction")
+    model_file = runs.model_file(config)
+    out = runs.output_dir(config, "out", "prediction")
     model = R2N2.from_file(model_file)
     views, truth = _views(config)
-    images = read_views(views, Frame.of(model, config.background, config.alpha))
+    images = read_views(views, model.image_spec)
     occupancy = model.predict(images[None], verbose=0)[0]
     occupied = np.mean(occupancy > config.threshold)
     number = "1 view" if len(views) == 1 else f"{len(views)} views"
@@ -49,7 +48,7 @@ def main(config):
 
 def _views(config):
     """Names and bytes of the views, and the true voxels where they are known."""
-    from r2n2_keras.serving.preprocess import read_file
+    from r2n2_keras.data.photos import read_file
 
     if not config.images:
         return _held_out(config)
@@ -73,11 +72,10 @@ def _paths(config):
 
 def _held_out(config):
     """Three views and the voxels of the first test model of the run."""
-    from r2n2_keras import source
+    from r2n2_keras import datasets, workdir
     from r2n2_keras.data import binvox, splits
     from r2n2_keras.data.pipeline import require_views, view_name
     from r2n2_keras.errors import InputError
-    from r2n2_keras.training import workdir
 
     if not config.workdir:
         raise InputError(
@@ -85,17 +83,17 @@ def _held_out(config):
             "views of one object."
         )
     split_file = os.path.join(config.workdir, workdir.SPLIT)
-    held_out = splits.load_split(split_file, source.find_models(config)).parts["test"]
+    held_out = splits.load_split(split_file, datasets.find_objects(config)).parts["test"]
     if not held_out:
         raise InputError(
             f"Expected a held-out model in {config.data_location}, received none. Give --images."
         )
-    model = held_out[0]
-    require_views([model], 1, config.view_ids, flag="--view_ids")
-    names = [view_name(view) for view in config.view_ids] or model.views[:_HELD_OUT_VIEWS]
-    print(f"No --images: using {len(names)} renderings of {model.key}, which was held out.")
-    views = [(model.files.view_name(name), model.files.read_view(name)) for name in names]
-    return views, binvox.decode(model.files.read_voxels(), model.files.voxels_name).data
+    one = held_out[0]
+    require_views([one], 1, config.view_ids, flag="--view_ids")
+    names = [view_name(view) for view in config.view_ids] or one.views[:_HELD_OUT_VIEWS]
+    print(f"No --images: using {len(names)} renderings of {one.name}, which was held out.")
+    views = [(one.files.view_path(name), one.files.read_view(name)) for name in names]
+    return views, binvox.decode(one.files.read_voxels(), one.files.voxels_path).data
 
 
 if __name__ == "__main__":

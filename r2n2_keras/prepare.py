@@ -28,9 +28,9 @@ from r2n2_keras import command
 
 def main(config):
     """Prepares data as `config` says."""
-    from r2n2_keras.data import archive, preparation, shard_writer
+    from r2n2_keras import progress
     from r2n2_keras.errors import InputError
-    from r2n2_keras.outputs import prepared
+    from r2n2_keras.preparation import archives, conversion, prepare_summary, shard_writer
 
     if not config.out:
         raise InputError("Expected --out=DIR to write to, received none. Give one.")
@@ -38,26 +38,28 @@ def main(config):
     choice = _choice(config)
     renderings_path, voxels_path = _paths(config)
     shard_writer.check_folder(config.out, config.overwrite)
-    renderings = archive.open_source(renderings_path)
-    voxels = archive.open_source(voxels_path)
-    with prepared.Bar() as bar:
-        result = preparation.prepare(
-            renderings, voxels, config.out, choice, progress=bar, say=bar.say
+    renderings = archives.open_source(renderings_path)
+    voxels = archives.open_source(voxels_path)
+    with progress.Bar() as bar:
+        shown = prepare_summary.Progress(bar)
+        result = conversion.prepare(
+            renderings, voxels, config.out, choice, progress=shown, say=bar.say
         )
-    prepared.print_summary(result, config.out, time.monotonic() - started)
+    prepare_summary.print_summary(result, config.out, time.monotonic() - started)
 
 
 def _choice(config):
     """What the settings say to keep."""
-    from r2n2_keras.data import preparation, splits
+    from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
+    from r2n2_keras.preparation import conversion
 
     if config.split and not config.split_rule:
         raise InputError(
             f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
             f"{config.split}. Every part is prepared: change it or leave it out."
         )
-    return preparation.Choice(
+    return conversion.Choice(
         split_rule=config.split_settings,
         categories=config.categories,
         excluded=splits.read_exclusions(config.exclude),

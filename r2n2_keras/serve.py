@@ -64,16 +64,16 @@ def _run_a_graph():
     """Lets TensorFlow say, unheard, what it says at the first run whatever its log level."""
     import tensorflow as tf
 
-    from r2n2_keras.quiet import quiet_libraries
+    from r2n2_keras.errors import quiet_libraries
 
     with quiet_libraries(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
 
 
 def _configs(config):
+    from r2n2_keras import runs
     from r2n2_keras.errors import InputError
     from r2n2_keras.serving.rest import model_config
-    from r2n2_keras.training import workdir
 
     if config.model_config_file:
         return model_config.read_models(config.model_config_file)
@@ -82,7 +82,7 @@ def _configs(config):
             "Expected --export_dir=DIR of exported versions, --workdir=DIR of a run that was "
             "exported, or --model_config_file=FILE, received none. Give one."
         )
-    folder = os.path.abspath(workdir.output_dir(config, "export_dir", "exports"))
+    folder = os.path.abspath(runs.output_dir(config, "export_dir", "exports"))
     return [model_config.ModelConfig(config.model_name, folder)]
 
 

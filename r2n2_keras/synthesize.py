@@ -11,7 +11,7 @@ from r2n2_keras import command
 
 def main(config):
     """Synthesises as `config` says."""
-    from r2n2_keras import source
+    from r2n2_keras import progress
     from r2n2_keras.errors import InputError
     from r2n2_keras.shapes import dataset
 
@@ -23,14 +23,15 @@ def main(config):
             f"{','.join(map(str, config.views))}. Change it."
         )
     categories = config.categories or tuple(dataset.CATEGORIES)
-    dataset.synthesize(
-        config.out,
-        categories,
-        config.models_per_category,
-        *(config.views or (24,)),
-        config.seed,
-        progress=source.synthesis_progress(),
-    )
+    with progress.Bar() as bar:
+        dataset.synthesize(
+            config.out,
+            categories,
+            config.models_per_category,
+            *(config.views or (24,)),
+            config.seed,
+            progress=bar.counting("Making"),
+        )
     print(f"Wrote {config.models_per_category} models of each category to {config.out}")
 
 

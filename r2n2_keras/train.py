@@ -1,6 +1,6 @@
 """Trains 3D-R2N2 on renderings and voxels.
 
-    python -m r2n2_keras.train --flagfile=configs/quickstart.cfg
+    python -m r2n2_keras.train --flagfile=configs/quicksetup.cfg
     python -m r2n2_keras.train --model=notebook --data_dir=DIR --workdir=runs/mine
 
 DIR holds ShapeNetRendering/<synset>/<model>/rendering/NN.png and
@@ -25,11 +25,11 @@ def main(config):
     import keras
     import tensorflow as tf
 
-    from r2n2_keras import source
+    from r2n2_keras import datasets, runs, workdir
     from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
     from r2n2_keras.training import callbacks as callbacks_lib
-    from r2n2_keras.training import distribution, loop, start, workdir
+    from r2n2_keras.training import distribution, loop, setup
 
     if config.weights:
         raise InputError(
@@ -41,7 +41,7 @@ def main(config):
             f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
             f"{config.split}. Training takes the train models: change it or leave it out."
         )
-    workdir.check_workdir(config)
+    runs.check_workdir(config)
     cluster = distribution.read_cluster()
     strategy = distribution.strategy_for(
         config.strategy, config.cpu_devices, cluster, config.worker_timeout
@@ -54,28 +54,33 @@ def main(config):
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_dtype_policy(config.precision)
     callbacks = callbacks_lib.load(config.callbacks)
-    weights = start.initial_weights(config)
-    split = os.path.join(config.workdir, workdir.SPLIT)
-    if config.workdir and os.path.isfile(split) and not config.overwrite:
-        data = splits.load_split(split, source.find_models(config), complete=True)
-        source.check_rule(config, data, split)
+    weights = setup.initial_weights(config)
+    split_file = os.path.join(config.workdir, workdir.SPLIT)
+    if config.workdir and os.path.isfile(split_file) and not config.overwrite:
+        data = splits.load_split(split_file, datasets.find_objects(config), complete=True)
+        datasets.check_rule(config, data, split_file)
     else:
-        data = source.find_data(config)
+        data = datasets.find_data(config)
         if config.train_limit:
             data.parts["train"] = data.parts["train"][: config.train_limit]
     parts = data.parts
     if cluster.is_chief:
-        print(f"{source.describe(data)} Replicas: {replicas}.", flush=True)
-    start.check_data(config, parts)
+        print(f"{datasets.describe(data)} Replicas: {replicas}.", flush=True)
+    setup.check_data(config, parts)
     # Before a run is touched or a network made, which workers do together.
     with distribution.explaining_lost_workers(cluster):
-        agreement = start.to_agree_on(config, replicas, parts)
+        agreement = setup.to_agree_on(config, replicas, parts)
         distribution.check_agreement(strategy, cluster, agreement)
     if cluster.is_chief and not config.dry_run:
-        workdir.open_workdir(config)
-        if not os.path.isfile(split):  # a run keeps its split, whatever joins the data
-            splits.save_split(split, data)
-    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights)
+        runs.open_workdir(config)
+        if not os.path.isfile(split_file):  # a run keeps its split, whatever joins the data
+            splits.save_split(split_file, data)
+    summarise = None
+    if cluster.is_chief and not config.dry_run:
+        from r2n2_keras.outputs.summaries import Summaries
+
+        summarise = Summaries(config.workdir, config.threshold).write
+    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
     if stopped_by:
         sys.exit(128 + stopped_by)
 

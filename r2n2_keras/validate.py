@@ -22,13 +22,17 @@ from r2n2_keras import command
 
 def main(config):
     """Validates as `config` says."""
-    from r2n2_keras.data import splits, validation
+    from rich.console import Console
+
+    from r2n2_keras import progress
+    from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
-    from r2n2_keras.outputs import validation as shown
+    from r2n2_keras.preparation import validate_summary as shown
+    from r2n2_keras.preparation import validation
 
     _check_flags(config)
     excluded = splits.read_exclusions(config.exclude)
-    with shown.bar() as progress:
+    with progress.Bar(Console(stderr=True)) as bar:  # the report may go to a file
         report = validation.validate(
             config.data_dir,
             config.renderings_dir,
@@ -37,7 +41,7 @@ def main(config):
             excluded=excluded,
             num_views=config.views[0] if config.views else 0,
             split_file=config.split_file if config.split_rule == "pix2vox" else "",
-            progress=progress,
+            progress=bar.counting("Reading"),
         )
     shown.print_report(report)
     if config.fix_list:
@@ -66,7 +70,7 @@ def _check_flags(config):
 
 
 def _conclusion(config, report):
-    from r2n2_keras.outputs.validation import count
+    from r2n2_keras.preparation.validate_summary import count
 
     bad = len(report.by_model())
     whole = sum(problem.key is None for problem in report.problems)

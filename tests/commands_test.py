@@ -65,14 +65,14 @@ def test_prediction_files_agree(home):
 
 
 def test_the_python_api_gives_what_the_command_gave(home, tree):
-    from r2n2_keras.data.decode import Frame
-    from r2n2_keras.serving.preprocess import read_views
+    from r2n2_keras.data.photos import read_views
+    from r2n2_keras.model.image_spec import ImageSpec
 
     model = r2n2_keras.R2N2.from_preset(home / "run")
     split = json.loads((home / "run" / "split.json").read_text())
     folder = tree / "ShapeNetRendering" / split["test"][0] / "rendering"
     pictures = [(f"{n}", (folder / f"0{n}.png").read_bytes()) for n in range(3)]
-    views = read_views(pictures, Frame(64, 3, 32, 240))
+    views = read_views(pictures, ImageSpec(64, 3, 240))
     with np.load(home / "run" / "prediction" / "prediction.npz") as arrays:
         np.testing.assert_allclose(model.predict(views[None])[0], arrays["occupancy"], atol=1e-5)
 

@@ -32,7 +32,7 @@ def test_binvox_needs_numpy_only():
 
 def test_public_names_resolve():
     from r2n2_keras.data import binvox
-    from r2n2_keras.evaluation.metrics import VoxelIoU
+    from r2n2_keras.model.metrics import VoxelIoU
     from r2n2_keras.model.r2n2 import R2N2
 
     assert r2n2_keras.R2N2 is R2N2

@@ -15,9 +15,8 @@ from packed import CHAIR, TABLE
 from rich.console import Console
 
 from r2n2_keras import config, prepare
-from r2n2_keras.data import archive, preparation
 from r2n2_keras.errors import InputError
-from r2n2_keras.outputs import prepared
+from r2n2_keras.preparation import archives, prepare, prepare_summary
 
 FILES = packed.files()
 
@@ -128,10 +127,10 @@ def test_what_to_keep(home, capsys):
 
 
 def test_another_command_trains_on_it(home):
-    from r2n2_keras import source
+    from r2n2_keras import datasets
 
     run("--renderings=both.tgz", "--voxels=both.tgz", "--out=out", "--split=random")
-    data = source.find_data(config.parse(["--data_dir=out"]))
+    data = datasets.find_data(config.parse(["--data_dir=out"]))
     assert packed.of_data(data) == packed.of_shards("out")
     assert data.split_rule == "random (seed 0)"
 
@@ -280,7 +279,7 @@ def test_a_claim_of_ten_gigabytes_in_a_process_of_its_own(home):
         "try: command.run(prepare.main, '')\n"
         "finally:\n"
         "    from r2n2_keras.outputs import prepared\n"
-        "    print(prepared.peak_memory())"
+        "    print(prepare_summary.peak_memory())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, "--renderings=evil.tar", "--voxels=v.tgz", "--out=out"],
@@ -331,10 +330,10 @@ def test_memory_does_not_grow_with_the_renderings(tmp_path):
 def test_the_bar_on_a_terminal(home):
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=90)
-    renderings, voxels = archive.open_source("r.tgz"), archive.open_source("v.tgz")
-    choice = preparation.Choice({"rule": "r2n2"})
-    with prepared.Bar(console) as bar:
-        preparation.prepare(renderings, voxels, "out", choice, progress=bar, say=bar.say)
+    renderings, voxels = archives.open_source("r.tgz"), archives.open_source("v.tgz")
+    choice = prepare.Choice({"rule": "r2n2"})
+    with prepare_summary.Bar(console) as bar:
+        prepare.prepare(renderings, voxels, "out", choice, progress=bar, say=bar.say)
         bar("renderings", renderings, 9, 9)
         bar.say("a line [with brackets]")
     output = file.getvalue()
@@ -346,17 +345,17 @@ def test_the_bar_on_a_terminal(home):
 
 def test_no_bar_elsewhere(home):
     file = io.StringIO()
-    with prepared.Bar(Console(file=file)) as bar:
-        bar("renderings", archive.open_source("r.tgz"), 0, 9)
+    with prepare_summary.Bar(Console(file=file)) as bar:
+        bar("renderings", archives.open_source("r.tgz"), 0, 9)
         bar.say("a line")
     assert file.getvalue() == "a line\n"
 
 
 def test_scattered_models_are_told(home, capsys):
     result = packed.prepare("both.tgz", "both.tgz", "out", max_waiting=0)
-    prepared.print_summary(result, "out", 1.0)
+    prepare_summary.print_summary(result, "out", 1.0)
     assert "lay far apart: 36 records" in capsys.readouterr().out
 
 
 def test_peak_memory():
-    assert os.sysconf("SC_PAGE_SIZE") < prepared.peak_memory() < 1 << 36
+    assert os.sysconf("SC_PAGE_SIZE") < prepare_summary.peak_memory() < 1 << 36

@@ -13,9 +13,9 @@ from PIL import Image
 from r2n2_keras import config, validate
 from r2n2_keras.data import splits
 from r2n2_keras.data.categories import SYNSET_IDS
-from r2n2_keras.data.validation import Kind
 from r2n2_keras.errors import InputError
-from r2n2_keras.outputs.validation import HEADS
+from r2n2_keras.preparation.validate_summary import HEADS
+from r2n2_keras.preparation.validation import Kind
 
 CHAIR, SOFA = SYNSET_IDS["chair"], SYNSET_IDS["sofa"]
 RENDERING = f"ShapeNetRendering/{CHAIR}/chair_0001/rendering/02.png"

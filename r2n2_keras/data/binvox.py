@@ -6,7 +6,7 @@ counts them in that order. Arrays here are [x, y, z] with y up, as in the origin
 counts x, y, z in `dim` in either order: where y and z differ in length, it agrees in "xyz" only.
 
 Format: https://www.patrickmin.com/binvox/binvox.html, version 1. What is taken, here and by the
-graph's `r2n2_keras.data.decode.binvox` alike:
+graph's `r2n2_keras.data.binvox_graph.decode` alike:
 
 * The first line is `#binvox 1`. Lines end with LF; blanks (space, tab, CR) part words and may stand
   anywhere else; `#` begins a comment; empty lines and unknown keywords are passed over.
@@ -29,8 +29,8 @@ import re
 
 import numpy as np
 
-from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
+from r2n2_keras.files import replacing
 
 MAGIC = b"#binvox 1"
 MAX_RUN = 255  # a run's length is one byte

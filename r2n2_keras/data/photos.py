@@ -1,10 +1,7 @@
-"""Photos that TensorFlow alone does not decode, for predict: WebP, TIFF, AVIF, and rotated ones.
+"""Pictures outside a data set, of any format, as the views that a network takes.
 
-Files are told apart by their first bytes. TensorFlow I/O decodes them, and never in a graph: an
-exported model must load into the stock TensorFlow Serving, which has no such ops. Which way up a
-photo is comes from Pillow, so that a photo does not lie on its side where the extra is missing.
-
-Letters: H W pixels, C channels.
+TensorFlow decodes what an exported model decodes, by the same code. Pillow knows the formats that
+TensorFlow does not, and which way up a photo is. Letters: T views, H W pixels, C channels.
 """
 
 import contextlib
@@ -14,95 +11,133 @@ import warnings
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
-from r2n2_keras.data import remote
-from r2n2_keras.errors import InputError, reason
-from r2n2_keras.quiet import quiet_libraries
+from r2n2_keras.data import images, remote
+from r2n2_keras.errors import InputError, quiet_libraries, reason
+
+# Of a picture in a request: of all that are decoded at a time the server's memory must hold some 70
+# bytes a pixel.
+MAX_PIXELS = images.MAX_PNG_EDGE**2
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it prints what ails a file
 
+_TURNS = {  # by Exif orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-def is_odd(content: bytes) -> bool:
-    """Whether a picture must be decoded by `to_rgba`."""
-    kind = _kind(content)
-    return kind in _DECODERS if kind != "JPEG" else _orientation(content) != 1
+
+def read_file(path: str) -> bytes:
+    """The bytes of a picture.
+
+    Raises:
+        InputError: there is no such file, or it takes TensorFlow I/O to read it.
+    """
+    remote.require(path)
+    try:
+        return remote.read(path)
+    except OSError as error:
+        absent = isinstance(error, FileNotFoundError)
+        found = "does not exist" if absent else f"cannot be read ({reason(error)})"
+        raise InputError(
+            f"Expected a picture, received {path}, which {found}. Check the path."
+        ) from None
 
 
-def to_rgba(content: bytes, name: str) -> np.ndarray:
-    """Decodes an odd picture and turns it upright.
+def read_views(pictures, spec) -> np.ndarray:
+    """Decodes pictures of one object.
 
     Args:
-        content: the bytes of the file.
-        name: what to call it in a message.
+        pictures: pairs of a name, for messages, and the bytes of the file: PNG, JPEG, BMP, GIF,
+            WebP, TIFF or AVIF.
+        spec: the `ImageSpec` of the network.
 
     Returns:
-        uint8 `(H, W, 4)`, alpha not premultiplied; the first picture where there are several.
+        float32 `(T, H, W, C)`, in [0, 1].
 
     Raises:
-        InputError: the file is damaged, or TensorFlow I/O is needed and not installed.
+        InputError: a file is not a picture, is damaged or too large.
     """
-    kind, orientation = _kind(content), _orientation(content)
-    what = f"{name}, a {kind} picture"
+    return np.stack([_view(name, content, spec) for name, content in pictures])
+
+
+def decode_views(image_bytes, spec):
+    """The same for encoded pictures in a graph, none of more than `MAX_PIXELS`.
+
+    Args:
+        image_bytes: string `(B, T)`: PNG, JPEG, BMP, GIF, and from TensorFlow 2.20 on WebP.
+        spec: the `ImageSpec` of the network.
+
+    Returns:
+        float32 `(B, T, H, W, C)`.
+    """
+    views = tf.map_fn(
+        lambda content: images.picture(content, spec, MAX_PIXELS),
+        tf.reshape(image_bytes, [-1]),
+        fn_output_signature=tf.TensorSpec(spec.shape, tf.float32),
+    )
+    return tf.reshape(views, tf.concat([tf.shape(image_bytes), spec.shape], axis=0))
+
+
+def _view(name, content, spec):
+    _check_size(content, name)
     try:
-        with quiet_libraries():
-            pixels = _DECODERS[kind](content, what)
-    except tf.errors.OpError as error:
-        raise _damaged(what, reason(error)[:200]) from None
-    if kind == "TIFF":  # libtiff mirrors and flips as below, but does not transpose first: undo it
-        pixels = _flip(pixels, orientation)
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    return np.ascontiguousarray(_flip(pixels, orientation))
+        if _is_for_pillow(content):
+            return images.view(_decode_by_pillow(content), spec).numpy()
+        turn = _turn(content)
+        if turn is None:
+            return images.picture(content, spec).numpy()
+        pixels = tf.io.decode_jpeg(content, channels=3).numpy()
+        turned = Image.fromarray(pixels).transpose(turn).convert("RGBA")
+        return images.view(np.asarray(turned), spec).numpy()
+    except (tf.errors.OpError, OSError, ValueError, SyntaxError) as error:
+        why = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
+        raise InputError(
+            "Expected a picture in PNG, JPEG, BMP, GIF, WebP, TIFF or AVIF format, received "
+            f"{name}, which cannot be decoded ({why[:200]}). Give another file."
+        ) from None
 
 
-def _flip(pixels, orientation):
-    """The flips of an Exif orientation: which side of the scene the first column and row are."""
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
-
-
-def _kind(content):
-    """Format of a picture that may be odd, else None."""
-    if content[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WebP"
-    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
+def _is_for_pillow(content):
+    """Whether a picture is WebP, TIFF or AVIF, told by its first bytes."""
     # An AVIF file says so first, or among the formats that it agrees with.
     brands = content[8 : int.from_bytes(content[:4], "big")] if content[4:8] == b"ftyp" else b""
-    return "AVIF" if b"avif" in brands or b"avis" in brands else None
+    return (
+        (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+        or content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        or b"avif" in brands
+        or b"avis" in brands
+    )
 
 
-def _orientation(content):
-    """Exif orientation, 1 (upright) to 8; 1 where the file does not say."""
+def _decode_by_pillow(content):
+    """uint8 `(H, W, 4)`, upright, alpha not premultiplied; the first of several pictures."""
+    with quiet_libraries(), _opened(content) as picture:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # grey of 16 bits, which `convert` would cut off
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        return np.asarray(picture.convert("RGBA"))
+
+
+def _turn(content):
+    """How a JPEG has to be turned to stand upright, as its Exif data say; None: not at all."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
     try:
         with _opened(content) as picture:
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+            return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
     except Exception:  # Pillow raises all kinds for what it does not know or finds damaged
-        return 1
-    return orientation if orientation in range(1, 9) else 1
+        return None
 
 
-def _mode(content):
-    """Pillow's name of the channels, such as "RGBA"; empty where Pillow does not know the file."""
-    try:
-        with _opened(content) as picture:
-            return picture.mode
-    except Exception:  # as above
-        return ""
-
-
-def check_size(content: bytes, name: str) -> None:
-    """Refuses what claims more pixels than the memory may hold, which takes few bytes of file.
-
-    Raises:
-        InputError: the picture has too many pixels.
-    """
+def _check_size(content, name):
+    """Refuses what claims more pixels than the memory may hold, which takes few bytes of file."""
     try:
         with _opened(content):
             pass
@@ -121,58 +156,3 @@ def _opened(content):
         warnings.simplefilter("ignore")  # such as of a damaged tag, or a large picture
         with Image.open(io.BytesIO(content)) as picture:
             yield picture
-
-
-def _decode_jpeg(content, _):
-    return _with_alpha(tf.io.decode_jpeg(content, channels=3).numpy())
-
-
-def _decode_webp(content, what):
-    if hasattr(tf.io, "decode_webp"):  # TensorFlow 2.20 has it itself
-        pixels = tf.io.decode_image(content, expand_animations=False)
-        return _with_alpha(pixels.numpy())
-    return remote.tensorflow_io(what).image.decode_webp(content).numpy()
-
-
-def _decode_tiff(content, what):
-    pixels = remote.tensorflow_io(what).experimental.image.decode_tiff(content).numpy()
-    alpha = pixels[..., 3:]
-    if alpha.min() == 255 or _mode(content) == "LA":
-        return pixels
-    # libtiff has multiplied colours (not grey) by alpha, whatever the file holds.
-    divisor = np.maximum(alpha.astype(np.uint32), 1)
-    colour = (pixels[..., :3].astype(np.uint32) * 255 + divisor // 2) // divisor
-    return _with_alpha(np.minimum(colour, 255).astype(np.uint8), alpha)
-
-
-def _decode_avif(content, what):
-    colour = remote.tensorflow_io(what).experimental.image.decode_avif(content).numpy()
-    if _mode(content) != "RGBA":
-        return _with_alpha(colour)
-    # The decoder leaves alpha out, without which a cut-out object stands before garbage.
-    try:
-        with _opened(content) as picture:
-            alpha = np.asarray(picture.getchannel("A"))
-    except (OSError, RuntimeError) as error:
-        raise _damaged(what, error) from None
-    if alpha.shape != colour.shape[:2]:
-        raise _damaged(what, "colours and alpha differ in size")
-    return _with_alpha(colour, alpha[..., None])
-
-
-def _with_alpha(colour, alpha=None):
-    """RGBA of RGB, opaque unless alpha `(H, W, 1)` is given; of RGBA itself."""
-    if colour.shape[-1] == 4:
-        return colour
-    if alpha is None:
-        alpha = np.full_like(colour[..., :1], 255)
-    return np.concatenate([colour, alpha], axis=-1)
-
-
-def _damaged(what, why):
-    return InputError(
-        f"Expected a picture, received {what} that cannot be decoded ({why}). Give another file."
-    )
-
-
-_DECODERS = {"JPEG": _decode_jpeg, "WebP": _decode_webp, "TIFF": _decode_tiff, "AVIF": _decode_avif}

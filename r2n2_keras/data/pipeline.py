@@ -1,4 +1,4 @@
-"""The tf.data pipeline: from the models of a split to batches of views and voxels.
+"""The tf.data pipeline: from the objects of a split to batches of views and voxels.
 
 Everything that is drawn at random is a pure function of (seed, number of the sample), so a training
 stream can be entered at any step and on any number of workers, and gives what an uninterrupted run
@@ -14,18 +14,19 @@ from types import MappingProxyType
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.data import decode
-from r2n2_keras.data.augment import NO_AUGMENTATION, Augmentation
-from r2n2_keras.data.catalogue import Model, TreeFiles, TreeTable
-from r2n2_keras.data.decode import Frame
-from r2n2_keras.data.shards import ShardTable
+from r2n2_keras.data import binvox_graph, images
+from r2n2_keras.data.augmentation import NO_AUGMENTATION, Augmentation
+from r2n2_keras.data.objects import Object
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.image_spec import ImageSpec
+
+GRID_EDGE = 32  # cells along an edge of the paper's grids
 
 # Small keys shuffle badly: the one that `tf.random.experimental.index_shuffle` puts before its two.
 _SHUFFLE_KEY = np.int64(498247692)
 _MAX_UNROLLED = 8  # views that the graph decodes one by one instead of in a loop
 # Streams of random numbers that must not meet are told apart by what is added to the seed.
-_MODELS, _NUM_VIEWS, _VIEWS, _AUGMENTATION = (number << 32 for number in range(4))
+_OBJECTS, _NUM_VIEWS, _VIEWS, _AUGMENTATION = (number << 32 for number in range(4))
 
 # (step, place in the batch): number of the model.
 StandIns = Mapping[tuple[int, int], int]
@@ -54,17 +55,17 @@ class Sampling:
 
     @property
     def required_views(self) -> int:
-        """How many different renderings a model must have."""
+        """How many different renderings an object must have."""
         return 1 if self.view_sampling == "with_replacement" else self.view_range[1]
 
     def indices(self, step, count):
-        """Which of `count` models are in batch number `step`: int64 `(B,)`.
+        """Which of `count` objects are in batch number `step`: int64 `(B,)`.
 
-        Every epoch goes through all models in an order of its own.
+        Every epoch goes through all objects in an order of its own.
         """
         numbers = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
         epochs = numbers // count
-        seed = tf.fill(tf.shape(epochs), self._seed(_MODELS))
+        seed = tf.fill(tf.shape(epochs), self._seed(_OBJECTS))
         seeds = tf.stack([tf.fill(tf.shape(epochs), _SHUFFLE_KEY), seed, epochs], axis=1)
         # `tf.random.experimental.index_shuffle` takes one seed for all.
         return tf.raw_ops.RandomIndexShuffle(
@@ -82,15 +83,15 @@ class Sampling:
         seed = self._seeds(_NUM_VIEWS, step)
         return tf.random.stateless_uniform((), seed, fewest, most + 1, tf.int32)
 
-    def places(self, step, num_views, available, most):
-        """Which of its model's renderings every sample of a batch shows: int32 `(B, T)`.
+    def view_indices(self, step, num_views, available, most):
+        """Which of its object's renderings every sample of a batch shows: int32 `(B, T)`.
 
         Args:
             step: number of the batch.
             num_views: T.
-            available: how many renderings each sample's model has, int32 `(B,)`.
-            most: how many renderings any model has. Not any of the batch: a sample's views must not
-                depend on its neighbours.
+            available: how many renderings each sample's object has, int32 `(B,)`.
+            most: how many renderings any object has. Not any of the batch: a sample's views must
+                not depend on its neighbours.
         """
         if self.view_sampling == "first":
             return tf.tile(tf.range(num_views)[None, :], [self.batch_size, 1])
@@ -99,7 +100,7 @@ class Sampling:
             draws = tf.random.stateless_uniform([self.batch_size, num_views], seed)
             return tf.cast(draws * tf.cast(available[:, None], tf.float32), tf.int32)
         ranks = tf.random.stateless_uniform([self.batch_size, most], seed)
-        # Where a model has fewer renderings than others, the rest of its row comes last.
+        # Where an object has fewer renderings than others, the rest of its row comes last.
         ranks += tf.cast(tf.range(most)[None, :] >= available[:, None], tf.float32)
         return tf.argsort(ranks)[:, :num_views]
 
@@ -116,10 +117,11 @@ class Sampling:
 
 
 def training_batches(
-    models: Sequence[Model],
-    frame: Frame,
+    objects: Sequence[Object],
+    image_spec: ImageSpec,
     sampling: Sampling,
     *,
+    grid_edge: int = GRID_EDGE,
     first_step: int = 0,
     steps: int | None = None,
     worker: int = 0,
@@ -132,41 +134,42 @@ def training_batches(
     Every model comes once per epoch, in an order of that epoch's own.
 
     Args:
-        models: the training models.
-        frame: what the network takes.
+        objects: the training objects.
+        image_spec: what the network expects to see.
         sampling: how samples are drawn.
+        grid_edge: N, cells along an edge of the voxels that the network predicts.
         first_step: number of the first batch.
         steps: number after the last batch; None is no end.
         worker: which worker this is. Each gets an equal share of every batch, in order.
         workers: how many there are.
         parts: in how many elements of the dataset a worker's share comes, one for each of its
             devices.
-        stand_ins: numbers of the models that take the place of samples that cannot be used.
+        stand_ins: numbers of the objects that take the place of samples that cannot be used.
 
     Returns:
         A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`.
 
     Raises:
-        InputError: there is no model, a model lacks views that are asked for, or a batch cannot be
+        InputError: there is no object, one lacks views that are asked for, or a batch cannot be
             shared evenly.
     """
-    if not models:
+    if not objects:
         raise InputError("Expected at least one training model, received none. Give more data.")
     if sampling.batch_size % (workers * parts):
         raise InputError(
             f"Expected --batch_size to be a multiple of the {workers * parts} replicas, received "
             f"{sampling.batch_size}. Change it."
         )
-    require_views(models, sampling.required_views, sampling.view_ids, flag="--num_views")
-    table = _table(models)
-    plan = _planner(table, len(models), sampling, stand_ins)
+    require_views(objects, sampling.required_views, sampling.view_ids, flag="--num_views")
+    table = objects[0].files.table(objects)
+    plan = _planner(table, len(objects), sampling, stand_ins)
     share = sampling.batch_size // workers
     mine = slice(worker * share, (worker + 1) * share)
 
     def sample(index, views, draws=None):
         contents, voxels = table.read(index, views)
-        images = _decode(contents, views.shape[0], frame, sampling.augmentation, draws)
-        return images, decode.binvox(voxels, frame.grid_edge)
+        images = _decode(contents, views.shape[0], image_spec, sampling.augmentation, draws)
+        return images, binvox_graph.decode(voxels, grid_edge)
 
     dataset = tf.data.Dataset.counter(first_step)
     if steps is not None:
@@ -177,13 +180,13 @@ def training_batches(
 
 
 def batch_samples(
-    models: Sequence[Model],
+    objects: Sequence[Object],
     sampling: Sampling,
     step: int,
     stand_ins: StandIns = MappingProxyType({}),
 ) -> list[tuple[int, list[str]]]:
-    """The samples of a batch of `training_batches`: numbers of models, and names of their views."""
-    plan = _planner(_table(models), len(models), sampling, stand_ins)
+    """The samples of a batch of `training_batches`: numbers of objects, names of their views."""
+    plan = _planner(objects[0].files.table(objects), len(objects), sampling, stand_ins)
     indices, views, *_ = plan(tf.constant(step, tf.int64))
     names = [[name.decode() for name in row] for row in views.numpy()]
     return list(zip(indices.numpy().tolist(), names, strict=True))
@@ -192,24 +195,24 @@ def batch_samples(
 def _planner(table, count, sampling, stand_ins):
     """A function of a step that draws, at once, all that is drawn for its batch.
 
-    It gives the numbers of the models, int64 `(B,)`, the names of the views, string `(B, T)`, and
+    It gives the numbers of the objects, int64 `(B,)`, the names of the views, string `(B, T)`, and
     what the augmentation drew, `(B, T, ...)`, where there is any.
     """
     places = tf.constant(list(stand_ins), tf.int64, [len(stand_ins), 2])
-    models = tf.constant(list(stand_ins.values()), tf.int64, [len(stand_ins)])
+    objects = tf.constant(list(stand_ins.values()), tf.int64, [len(stand_ins)])
 
     def plan(step):
         indices = sampling.indices(step, count)
         if stand_ins:
             here = places[:, 0] == step
-            indices = tf.tensor_scatter_nd_update(indices, places[here][:, 1:], models[here])
+            indices = tf.tensor_scatter_nd_update(indices, places[here][:, 1:], objects[here])
         num_views = sampling.num_views(step)
         if sampling.view_ids:
             names = [[view_name(view) for view in sampling.view_ids]]
             views = tf.tile(tf.constant(names), [sampling.batch_size, 1])
         else:
             names, available = table.views(indices)
-            chosen = sampling.places(step, num_views, available, table.views.most)
+            chosen = sampling.view_indices(step, num_views, available, table.views.most)
             views = tf.gather(names, chosen, batch_dims=1)
             known = num_views if isinstance(num_views, int) else None
             views = tf.ensure_shape(views, (sampling.batch_size, known))
@@ -220,12 +223,13 @@ def _planner(table, count, sampling, stand_ins):
 
 
 def evaluation_batches(
-    models: Sequence[Model],
-    frame: Frame,
+    objects: Sequence[Object],
+    image_spec: ImageSpec,
     *,
     batch_size: int,
     num_views: int,
     view_ids: Sequence[int] = (),
+    grid_edge: int = GRID_EDGE,
 ) -> tf.data.Dataset:
     """Every model once, in order, with its first `num_views` renderings (or those of `view_ids`).
 
@@ -233,44 +237,46 @@ def evaluation_batches(
         A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`; the last
         batch may be smaller.
     """
-    require_views(models, num_views, view_ids, flag="--eval_views or --num_views")
-    table = _table(models)
+    require_views(objects, num_views, view_ids, flag="--eval_views or --num_views")
+    table = objects[0].files.table(objects)
     fixed = [view_name(view) for view in view_ids]
 
     def sample(index):
         views = tf.constant(fixed) if fixed else table.views(index[None])[0][0, :num_views]
         contents, voxels = table.read(index, views)
-        images = _decode(contents, len(fixed) or num_views, frame)
-        return images, decode.binvox(voxels, frame.grid_edge)
+        images = _decode(contents, len(fixed) or num_views, image_spec)
+        return images, binvox_graph.decode(voxels, grid_edge)
 
-    dataset = tf.data.Dataset.range(len(models))
+    dataset = tf.data.Dataset.range(len(objects))
     dataset = dataset.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
     return _finish(dataset.batch(batch_size))
 
 
-def evaluation_views(model: Model, num_views: int, view_ids: Sequence[int] = ()) -> list[str]:
-    """Names of the renderings that `evaluation_batches` reads of a model."""
-    return [view_name(view) for view in view_ids] or list(model.views[:num_views])
+def evaluation_views(one: Object, num_views: int, view_ids: Sequence[int] = ()) -> list[str]:
+    """Names of the renderings that `evaluation_batches` reads of an object."""
+    return [view_name(view) for view in view_ids] or list(one.views[:num_views])
 
 
-def voxel_batches(models: Sequence[Model], frame: Frame, batch_size: int) -> tf.data.Dataset:
-    """The voxels alone of every model, in order: float32 `(B, N, N, N)`."""
-    table = _table(models)
-    dataset = tf.data.Dataset.range(len(models))
+def voxel_batches(
+    objects: Sequence[Object], batch_size: int, grid_edge: int = GRID_EDGE
+) -> tf.data.Dataset:
+    """The voxels alone of every object, in order: float32 `(B, N, N, N)`."""
+    table = objects[0].files.table(objects)
+    dataset = tf.data.Dataset.range(len(objects))
     dataset = dataset.map(
-        lambda index: decode.binvox(table.read_voxels(index), frame.grid_edge),
+        lambda index: binvox_graph.decode(table.read_voxels(index), grid_edge),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return _finish(dataset.batch(batch_size))
 
 
-def _decode(contents, count, frame, augmentation=NO_AUGMENTATION, draws=None):
+def _decode(contents, count, image_spec, augmentation=NO_AUGMENTATION, draws=None):
     """Decodes the views of a sample.
 
     Args:
         contents: PNG files, string `(T,)`.
         count: T where it is known beforehand, else None.
-        frame: what the network takes.
+        image_spec: what the network expects to see.
         augmentation: what is random.
         draws: what it drew, a row for each view, or None.
 
@@ -279,18 +285,18 @@ def _decode(contents, count, frame, augmentation=NO_AUGMENTATION, draws=None):
     """
     if count and count <= _MAX_UNROLLED:
         # A loop in the graph costs a seventh of the time to decode a picture.
-        return decode.renderings(contents, count, frame, augmentation.looks(draws))
+        return images.renderings(contents, count, image_spec, augmentation.transforms(draws))
     elements = (contents,) if draws is None else (contents, draws)
 
     def one(element):
-        looks = augmentation.looks(None if draws is None else element[1][None])
-        return decode.renderings(element[0][None], 1, frame, looks)[0]
+        transforms = augmentation.transforms(None if draws is None else element[1][None])
+        return images.renderings(element[0][None], 1, image_spec, transforms)[0]
 
     return tf.map_fn(
         one,
         elements,
         parallel_iterations=1,  # samples are decoded in parallel
-        fn_output_signature=tf.TensorSpec(frame.shape, tf.float32),
+        fn_output_signature=tf.TensorSpec(image_spec.shape, tf.float32),
     )
 
 
@@ -299,32 +305,28 @@ def view_name(view: int) -> str:
     return f"{view:02d}"
 
 
-def require_views(models: Sequence[Model], count: int, view_ids: Sequence[int], flag: str):
-    """Raises an InputError where a model lacks views.
+def require_views(objects: Sequence[Object], count: int, view_ids: Sequence[int], flag: str):
+    """Raises an InputError where an object lacks views.
 
     Args:
-        models: the models to look at.
+        objects: the objects to look at.
         count: how many views each must have, where `view_ids` is empty.
         view_ids: the views that each must have.
         flag: what to lower, in words.
     """
     fixed = [view_name(view) for view in view_ids]
-    for model in models:
-        missing = [view for view in fixed if view not in model.views]
+    for one in objects:
+        missing = [view for view in fixed if view not in one.views]
         if missing:
             raise InputError(
-                f"Expected the renderings {', '.join(fixed)} of every model, received "
-                f"{model.key} without {', '.join(missing)}. Change --view_ids."
+                f"Expected the renderings {', '.join(fixed)} of every object, received "
+                f"{one.name} without {', '.join(missing)}. Change --view_ids."
             )
-        if not fixed and len(model.views) < count:
+        if not fixed and len(one.views) < count:
             raise InputError(
-                f"Expected at least {count} renderings of every model, received {model.key} with "
-                f"{len(model.views)}. Lower {flag}."
+                f"Expected at least {count} renderings of every object, received {one.name} with "
+                f"{len(one.views)}. Lower {flag}."
             )
-
-
-def _table(models):
-    return (TreeTable if isinstance(models[0].files, TreeFiles) else ShardTable)(models)
 
 
 def _finish(dataset):

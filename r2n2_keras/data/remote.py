@@ -1,4 +1,4 @@
-"""URLs and what it takes to open them: TensorFlow's own file systems, or those of TensorFlow I/O.
+"""Files by path or URL: the system's, TensorFlow's own file systems, or those of TensorFlow I/O.
 
 `require` comes before a path is opened. Plain paths cost nothing: TensorFlow is imported for URLs
 only, TensorFlow I/O for those that TensorFlow alone cannot open.
@@ -7,7 +7,10 @@ Over http there are no folders, and to answer `gfile.stat`, `isdir` and `exists`
 downloads the whole file: `isdir`, `size` and `has_size` here are for what may be large.
 """
 
+import contextlib
+import errno
 import importlib
+import os
 import re
 import warnings
 
@@ -84,20 +87,66 @@ def tensorflow_io(purpose: str):
 
 def isdir(path: str) -> bool:
     """Whether there is a folder of that path."""
-    import tensorflow as tf
+    scheme = _scheme(path)
+    if not scheme:
+        return os.path.isdir(path)
+    return scheme not in _HTTP and _gfile().isdir(path)
 
-    return _scheme(path) not in _HTTP and tf.io.gfile.isdir(path)
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder of that path."""
+    return _gfile().exists(path) if _scheme(path) else os.path.exists(path)
+
+
+def listdir(folder: str) -> list[str]:
+    """Sorted names in a folder; object stores add a slash to those of folders.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: a name is no UTF-8.
+    """
+    with _as_os_error(folder):
+        if _scheme(folder):
+            return sorted(_gfile().listdir(folder))
+        names = os.listdir(folder)
+    for name in names:
+        os.fsencode(name).decode()
+    return sorted(names)
+
+
+def open_file(path: str):
+    """A file, open for reading bytes.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if not _scheme(path):
+        return open(path, "rb")
+    with _as_os_error(path):
+        return _gfile().GFile(path, "rb")
+
+
+def read(path: str, most: int = -1) -> bytes:
+    """The bytes of a file, `most` of them where that is not negative.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with _as_os_error(path), open_file(path) as file:
+        return file.read(most)
 
 
 def size(path: str) -> int:
     """Bytes of a file; 0 over http, where that is not known.
 
     Raises:
-        tf.errors.OpError: there is no such file, or it cannot be read.
+        OSError: there is no such file, or it cannot be read.
     """
-    import tensorflow as tf
-
-    return 0 if _scheme(path) in _HTTP else tf.io.gfile.stat(path).length
+    scheme = _scheme(path)
+    if not scheme:
+        return os.path.getsize(path)
+    with _as_os_error(path):
+        return 0 if scheme in _HTTP else _gfile().stat(path).length
 
 
 def has_size(path: str, expected: int) -> bool:
@@ -106,14 +155,14 @@ def has_size(path: str, expected: int) -> bool:
     Raises:
         InputError: an HTTP server has no such file, or answers no range requests, without which
             nothing large can be read.
-        tf.errors.OpError: there is no such file, or it cannot be read.
+        OSError: there is no such file, or it cannot be read.
     """
-    import tensorflow as tf
-
     if _scheme(path) not in _HTTP:
         return size(path) == expected
+    import tensorflow as tf
+
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with _gfile().GFile(path, "rb") as file:
             file.seek(expected - 1)
             return len(file.read(2)) == 1
     except tf.errors.OutOfRangeError:
@@ -123,6 +172,27 @@ def has_size(path: str, expected: int) -> bool:
             f"Expected {path} on a server that answers range requests, received: "
             f"{reason(error)}. Check the URL; Python's own http.server, for one, answers none."
         ) from None
+
+
+@contextlib.contextmanager
+def _as_os_error(path):
+    """Makes of TensorFlow's errors the system's, so that callers know one kind."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, "error_code"):  # none of TensorFlow's
+            raise
+        import tensorflow as tf
+
+        absent = isinstance(error, tf.errors.NotFoundError)
+        number = errno.ENOENT if absent else errno.EIO
+        raise OSError(number, reason(error), path) from None
+
+
+def _gfile():
+    import tensorflow as tf
+
+    return tf.io.gfile
 
 
 def _scheme(path):

@@ -43,8 +43,8 @@ from collections.abc import Collection, Sequence
 import tensorflow as tf
 
 from r2n2_keras.data import remote
-from r2n2_keras.data.catalogue import DataSet, Model, ViewTable, check_categories
-from r2n2_keras.data.splits import SPLITS, Key
+from r2n2_keras.data.objects import SPLITS, DataSet, Key, Object, check_categories
+from r2n2_keras.data.tables import ViewTable
 from r2n2_keras.errors import InputError, reason
 
 FORMAT_VERSION = 1
@@ -54,7 +54,7 @@ INDEX_COLUMNS = ("split", "synset_id", "model_id", "shard", "offset", "views", "
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A record of a model.
+    """A record of an object.
 
     Attributes:
         shard: path of the TFRecord file.
@@ -71,7 +71,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class ShardFiles:
-    """Where a model of prepared data lies: its records, in the order in which they were written."""
+    """Where an object of prepared data lies: its records, in the order of their writing."""
 
     records: tuple[Record, ...]
 
@@ -84,27 +84,31 @@ class ShardFiles:
         """The record that holds the voxels."""
         return next(record for record in reversed(self.records) if record.has_voxels)
 
-    def view_name(self, view: str) -> str:
-        """What to call a rendering in a message."""
+    def view_path(self, view: str) -> str:
+        """See `objects.Files`."""
         record = self.record_of(view)
         return f"{view}.png in the record at byte {record.offset} of {record.shard}"
 
     @property
-    def voxels_name(self) -> str:
-        """What to call the binvox file in a message."""
+    def voxels_path(self) -> str:
+        """See `objects.Files`."""
         record = self.voxels_record
         return f"model.binvox in the record at byte {record.offset} of {record.shard}"
 
     def read_view(self, view: str) -> bytes:
-        """The bytes of one rendering."""
+        """See `objects.Files`."""
         record = self.record_of(view)
         renderings, _ = read_record(record.shard, record.offset, [view])
         return renderings[0].numpy()
 
     def read_voxels(self) -> bytes:
-        """The bytes of the binvox file."""
+        """See `objects.Files`."""
         record = self.voxels_record
         return read_record(record.shard, record.offset, [])[1].numpy()
+
+    def table(self, objects: Sequence[Object]) -> "ShardTable":
+        """See `objects.Files`."""
+        return ShardTable(objects)
 
 
 def read_record(shard, offset, views):
@@ -146,32 +150,32 @@ def read_record(shard, offset, views):
 
 
 class ShardTable:
-    """The records of models as tensors, so that the graph finds a model's bytes by its index."""
+    """The records of objects as tensors: the graph finds the bytes of an object by its number."""
 
-    def __init__(self, models: Sequence[Model]):
-        records = dict.fromkeys(record for model in models for record in model.files.records)
+    def __init__(self, objects: Sequence[Object]):
+        records = dict.fromkeys(record for one in objects for record in one.files.records)
         numbers = {record: number for number, record in enumerate(records)}
         shards = list(dict.fromkeys(record.shard for record in records))
         places = {shard: place for place, shard in enumerate(shards)}
         self._shards = tf.constant(shards)
         self._shard_of = tf.constant([places[record.shard] for record in records], tf.int32)
         self._offsets = tf.constant([record.offset for record in records], tf.int64)
-        with_voxels = [numbers[model.files.voxels_record] for model in models]
+        with_voxels = [numbers[one.files.voxels_record] for one in objects]
         self._voxels_record = tf.constant(with_voxels, tf.int32)
         # One number where one record holds all, else the number of each view's record.
-        self._scattered = any(len(model.files.records) > 1 for model in models)
+        self._scattered = any(len(one.files.records) > 1 for one in objects)
         self._records_of_views = tf.constant(
             [
-                " ".join(str(numbers[model.files.record_of(view)]) for view in model.views)
-                if len(model.files.records) > 1
+                " ".join(str(numbers[one.files.record_of(view)]) for view in one.views)
+                if len(one.files.records) > 1
                 else ""
-                for model in models
+                for one in objects
             ]
         )
-        self.views = ViewTable(models)
+        self.views = ViewTable(objects)
 
     def read(self, index, views):
-        """Bytes of the named renderings, string `(T,)`, and of the voxels of a model."""
+        """Bytes of the named renderings, string `(T,)`, and of the voxels of an object."""
         if not self._scattered:
             return self._read(self._voxels_record[index], views)
         return tf.cond(
@@ -181,7 +185,7 @@ class ShardTable:
         )
 
     def read_voxels(self, index):
-        """Bytes of the voxels of a model."""
+        """Bytes of the voxels of an object."""
         return self._read(self._voxels_record[index], [])[1]
 
     def _read(self, record, views):
@@ -189,7 +193,7 @@ class ShardTable:
         return read_record(shard, self._offsets[record], views)
 
     def _gather(self, index, views):
-        """The same for a model of several records."""
+        """The same for an object of several records."""
         records = tf.strings.to_number(tf.strings.split(self._records_of_views[index]), tf.int32)
         names, _ = self.views(index[None])
         same = tf.cast(views[:, None] == names, tf.int32)
@@ -251,15 +255,15 @@ def read_manifest(data_dir: str) -> dict:
 def read_prepared(
     data_dir: str, categories: Collection[str] = (), excluded: Collection[Key] = ()
 ) -> DataSet:
-    """The models of prepared data.
+    """The objects of prepared data.
 
     Args:
         data_dir: the folder, or a URL.
         categories: names or synset ids to keep; empty keeps all.
-        excluded: models to leave out.
+        excluded: objects to leave out.
 
     Raises:
-        InputError: the folder is damaged, or no model is left.
+        InputError: the folder is damaged, or no object is left.
     """
     manifest = read_manifest(data_dir)
     rows = read_index(data_dir, manifest)
@@ -270,7 +274,7 @@ def read_prepared(
         whole = views and any(record.has_voxels for record in records)
         if whole and key not in excluded and (not wanted or key[0] in wanted):
             files = ShardFiles(tuple(records))
-            parts[split].append(Model(*key, tuple(views), files))
+            parts[split].append(Object(*key, tuple(views), files))
     if not any(parts.values()):
         raise InputError(
             f"Expected models in {data_dir}, received none that --categories and --exclude leave. "
@@ -280,7 +284,7 @@ def read_prepared(
 
 
 def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Record]]:
-    """The records of every model, by (split, (synset id, model id)), in the order of the index.
+    """The records of every object, by (split, (synset id, model id)), in the order of the index.
 
     Raises:
         InputError: the index is damaged.

@@ -20,16 +20,11 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from r2n2_keras.atomic import replacing
 from r2n2_keras.data import remote
-from r2n2_keras.data.catalogue import DataSet, Model
+from r2n2_keras.data.objects import SPLITS, DataSet, Key, Object
 from r2n2_keras.errors import InputError, reason
-
-SPLITS = ("train", "val", "test")
-
-Key = tuple[str, str]  # synset id, model id
+from r2n2_keras.files import replacing
 
 
 def assign(
@@ -112,10 +107,9 @@ def _read(path, flag):
     """The text of a file or URL."""
     remote.require(path)
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read().decode("utf-8-sig")
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
-        found = reason(error) if isinstance(error, tf.errors.OpError) else "it is no UTF-8 text"
+        return remote.read(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        found = reason(error) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InputError(
             f"Expected {flag} to be a file, received {path}, which cannot be read ({found}). Give "
             "another file."
@@ -166,38 +160,38 @@ def read_exclusions(path: str) -> set[Key]:
     return set(keys)
 
 
-def split_models(
-    models: Sequence[Model], all_keys: Iterable[Key], rule: str = "r2n2", **settings
+def split_objects(
+    objects: Sequence[Object], all_keys: Iterable[Key], rule: str = "r2n2", **settings
 ) -> DataSet:
-    """Deals the models of a tree; see `assign` for the rules and their settings.
+    """Deals the objects of a tree; see `assign` for the rules and their settings.
 
     Args:
-        models: the models to deal.
+        objects: the objects to deal.
         all_keys: all that there are, those left out included.
         rule: name of the rule.
         **settings: of the rule.
     """
     parts = assign(all_keys, rule, **settings)
     dealt = {split: [] for split in SPLITS}
-    for model in sorted(models, key=lambda model: model.id):
-        if model.id in parts:
-            dealt[parts[model.id]].append(model)
+    for one in sorted(objects, key=lambda one: one.key):
+        if one.key in parts:
+            dealt[parts[one.key]].append(one)
     return DataSet(dealt, describe(rule, **settings))
 
 
 def save_split(path: str, data: DataSet) -> None:
     """Writes the names of the models of each part, and the rule that dealt them."""
-    names = {part: [model.key for model in data.parts[part]] for part in SPLITS}
+    names = {part: [one.name for one in data.parts[part]] for part in SPLITS}
     with replacing(path) as partial, open(partial, "w") as file:
         json.dump({"split_rule": data.split_rule, **names}, file, indent=1)
 
 
-def load_split(path: str, models: Collection[Model], complete: bool = False) -> DataSet:
-    """The models that a saved split names, as far as they are among `models`.
+def load_split(path: str, objects: Collection[Object], complete: bool = False) -> DataSet:
+    """The models that a saved split names, as far as they are among `objects`.
 
     Args:
         path: the file that `save_split` wrote.
-        models: the models of the data.
+        objects: the objects of the data.
         complete: every model that the split names must be there.
 
     Raises:
@@ -213,12 +207,12 @@ def load_split(path: str, models: Collection[Model], complete: bool = False) -> 
             f"Expected the split of a run, received {path}, which cannot be read "
             f"({type(error).__name__}: {error}). Give the --workdir of a run that `train` made."
         ) from None
-    missing = sorted(set().union(*keys.values()) - {model.key for model in models})
+    missing = sorted(set().union(*keys.values()) - {one.name for one in objects})
     if complete and missing:
         raise InputError(
             f"Expected every model of {path} in the data, received data without {len(missing)} of "
             f"them, such as {missing[0]}. Give the data that the run was started on, or "
             "--overwrite."
         )
-    parts = {part: [model for model in models if model.key in keys[part]] for part in SPLITS}
+    parts = {part: [one for one in objects if one.name in keys[part]] for part in SPLITS}
     return DataSet(parts, split_rule)

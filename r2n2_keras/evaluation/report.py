@@ -12,20 +12,20 @@ AVERAGES = {
 }
 
 
-def build(scores, models, *, model_name, step, split, split_rule, mean_shape_iou) -> dict:
+def build(scores, objects, *, model_name, step, split, split_rule, mean_shape_iou) -> dict:
     """The report as plain data, laid out as `evaluation.json`.
 
     Args:
-        scores: list of `ViewScores` over the same models.
-        models: the models that were scored, S of them, in the scores' order.
+        scores: list of `ViewScores` over the same objects.
+        objects: what was scored, S of them, in the scores' order.
         model_name: preset of the network.
         step: training step of its weights; None where it is not known.
         split: which models were scored: "train", "val", "test" or "all".
         split_rule: how models were dealt, in words.
         mean_shape_iou: score of the best constant answer; None where it is not known.
     """
-    synset_ids = np.array([model.synset_id for model in models])
-    categories = {model.synset_id: model.category for model in models}
+    synset_ids = np.array([one.synset_id for one in objects])
+    categories = {one.synset_id: one.category for one in objects}
     rows, summary = [], []
     for score in scores:
         for threshold, iou in score.iou.items():
@@ -59,7 +59,7 @@ def build(scores, models, *, model_name, step, split, split_rule, mean_shape_iou
         "step": step,
         "split": split,
         "split_rule": split_rule,
-        "samples": len(models),
+        "samples": len(objects),
         "rows": rows,
         "summary": summary,
     }

@@ -7,9 +7,11 @@ import dataclasses
 
 import numpy as np
 
-from r2n2_keras.data import faults, pipeline
-from r2n2_keras.evaluation.metrics import voxel_iou
-from r2n2_keras.training.steps import make_eval_step, sample_losses
+from r2n2_keras.data import pipeline
+from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.metrics import voxel_iou
+from r2n2_keras.preparation import bad_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +31,14 @@ class ViewScores:
     loss: np.ndarray
 
 
-def score(model, models, frame, *, eval_views, thresholds, batch_size, view_ids=()):
-    """Scores the network on every model, once per number of views.
+def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=()):
+    """Scores the network on every object, once per number of views.
 
     A sample's first n renderings are its n views, so more views always add to fewer.
 
     Args:
         model: an `R2N2`.
-        models: the models of a split, S of them.
-        frame: what the network takes.
+        objects: those of a split, S of them.
         eval_views: numbers of views.
         thresholds: of the IoU.
         batch_size: samples at a time.
@@ -48,37 +49,20 @@ def score(model, models, frame, *, eval_views, thresholds, batch_size, view_ids=
     """
     predict = make_eval_step(model, thresholds[0])
     columns = {views: [] for views in eval_views}
+    most, edge = max(eval_views), model.output_shape[-1]
     batches = pipeline.evaluation_batches(
-        models, frame, batch_size=batch_size, num_views=max(eval_views), view_ids=view_ids
+        objects,
+        model.image_spec,
+        batch_size=batch_size,
+        num_views=most,
+        view_ids=view_ids,
+        grid_edge=edge,
     )
-    most = max(eval_views)
-    for images, voxels in faults.explained(batches, models, frame, batch_size, most, view_ids):
+    for images, voxels in bad_files.explained(batches, objects, edge, batch_size, most, view_ids):
         for views in eval_views:
             _, _, occupancy = predict(images[:, :views], voxels)
             columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds))
     return [_collect(views, columns[views], thresholds) for views in eval_views]
-
-
-def examples(model, models, frame, *, num_views, threshold, view_ids=()):
-    """One sample of each category, to look at.
-
-    Returns:
-        Tuples of images `(T, H, W, C)`, predicted voxels and true voxels, both bool `(N, N, N)`,
-        and a caption.
-    """
-    chosen = list({model.synset_id: model for model in reversed(models)}.values())[::-1]
-    batches = pipeline.evaluation_batches(
-        chosen, frame, batch_size=1, num_views=num_views, view_ids=view_ids
-    )
-    rows = []
-    for sample, (images, voxels) in zip(
-        chosen, faults.explained(batches, chosen, frame, 1, num_views, view_ids), strict=True
-    ):
-        occupancy = model.predict(images, verbose=0)
-        iou = float(voxel_iou(voxels, occupancy, threshold)[0])
-        caption = f"{sample.category}, IoU {iou:.2f}"
-        rows.append((images[0].numpy(), occupancy[0] > threshold, voxels[0].numpy() > 0.5, caption))
-    return rows
 
 
 def _score_batch(voxels, occupancy, thresholds):
@@ -111,40 +95,3 @@ def average_precision(voxels: np.ndarray, occupancy: np.ndarray) -> float:
     precision = found / (last_of_score + 1)
     recall = found / found[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
-
-
-def mean_shape_iou(train, val, evaluated, frame, *, batch_size) -> float:
-    """Score of the best constant answer: what a network must beat to have learned anything.
-
-    The answer is the mean grid of the training models, cut at the threshold that suits it best on
-    the validation models.
-
-    Args:
-        train: training models.
-        val: validation models; the training models stand in where there are none.
-        evaluated: models to score.
-        frame: what the network takes.
-        batch_size: samples at a time.
-
-    Returns:
-        Mean over the evaluated models of the per-sample IoU.
-    """
-
-    def grids(models):
-        batches = pipeline.voxel_batches(models, frame, batch_size)
-        return (batch.numpy() for batch in faults.explained(batches, models, frame, batch_size))
-
-    mean_grid = sum(batch.sum(axis=0, dtype=np.float64) for batch in grids(train)) / len(train)
-
-    def mean_ious(models, thresholds):
-        """Mean IoU at each threshold; one pass over the files serves all of them."""
-        answer = mean_grid[None].astype(np.float32)
-        ious = []
-        for batch in grids(models):
-            answers = np.repeat(answer, len(batch), axis=0)
-            ious.append([np.asarray(voxel_iou(batch, answers, cut)) for cut in thresholds])
-        return np.concatenate(ious, axis=1).mean(axis=1)
-
-    thresholds = np.arange(0.05, 1.0, 0.05)
-    best = thresholds[np.argmax(mean_ious(val or train, thresholds))]
-    return float(mean_ious(evaluated, [best])[0])

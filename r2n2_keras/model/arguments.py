@@ -3,7 +3,10 @@
 import math
 import operator
 
+from r2n2_keras.model.image_spec import ALPHAS
+
 _CHOICES = {
+    "alpha": ALPHAS,
     "encoder_pooling": ("padded", "valid"),
     "recurrence": ("gru", "lstm"),
     "upsampling": ("zeros", "nearest"),
@@ -29,6 +32,9 @@ def checked(arguments: dict) -> dict:
             raise _error(f"{name} to be one of {choices}", name, arguments)
     for name in _SIZES:
         arguments[name] = _number(name, arguments)
+    arguments["background"] = _number("background", arguments, least=0)
+    if arguments["background"] > 255:
+        raise _error("background to be at most 255", "background", arguments)
     arguments["recurrent_kernel_size"] = _number("recurrent_kernel_size", arguments, odd=True)
     for name in ("encoder_filters", "encoder_kernel_sizes", "decoder_filters"):
         odd = name == "encoder_kernel_sizes"

@@ -11,11 +11,12 @@ import types
 import keras
 from keras import layers
 
-from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
+from r2n2_keras.files import replacing
 from r2n2_keras.model.arguments import checked
 from r2n2_keras.model.decoder import decode
 from r2n2_keras.model.encoder import encode
+from r2n2_keras.model.image_spec import ALPHA, BACKGROUND, ImageSpec
 from r2n2_keras.model.initialization import initializers_of
 from r2n2_keras.model.layers import FoldViews, Occupancy, UnfoldViews
 from r2n2_keras.model.loading import read_model
@@ -38,7 +39,10 @@ class R2N2(keras.Model):
 
     Args:
         image_size: int, height and width of a view in pixels.
-        channels: int, 3 for RGB composited on a background, 4 for raw RGBA.
+        channels: int, 3 for RGB on a background, 4 for raw RGBA.
+        background: int, grey level, 0 to 255, behind transparent pixels. What prepares pictures for
+            the network uses this and the next argument, see `image_spec`; the network does not.
+        alpha: "composite" or "threshold", how the background comes behind pixels, see `ImageSpec`.
         encoder_filters: one int per stage of the encoder; each ends with 2x2 max-pooling.
         encoder_kernel_sizes: one int per stage, of its first convolution.
         encoder_shortcuts: per stage "none", "identity" or "conv" (1x1): a residual encoder, with
@@ -88,6 +92,8 @@ class R2N2(keras.Model):
         *,
         image_size=127,
         channels=3,
+        background=BACKGROUND,
+        alpha=ALPHA,
         encoder_filters=(96, 128, 256, 256, 256, 256),
         encoder_kernel_sizes=(7, 3, 3, 3, 3, 3),
         encoder_shortcuts=("none", "conv", "conv", "none", "conv", "identity"),
@@ -112,6 +118,8 @@ class R2N2(keras.Model):
         config = {
             "image_size": image_size,
             "channels": channels,
+            "background": background,
+            "alpha": alpha,
             "encoder_filters": encoder_filters,
             "encoder_kernel_sizes": encoder_kernel_sizes,
             "encoder_shortcuts": encoder_shortcuts,
@@ -192,6 +200,11 @@ class R2N2(keras.Model):
         self._arguments = tuple(config)
         for argument, value in config.items():
             setattr(self, argument, value)
+
+    @property
+    def image_spec(self):
+        """What the network expects to see, an `ImageSpec`."""
+        return ImageSpec(self.image_size, self.channels, self.background, self.alpha)
 
     # === Objects with different numbers of views ===
 

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from r2n2_keras.atomic import replacing
 from r2n2_keras.data import binvox
 from r2n2_keras.errors import InputError
+from r2n2_keras.files import replacing
 from r2n2_keras.outputs import pictures
 
 FORMATS = ("npz", "binvox", "png")

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from r2n2_keras.atomic import replacing
+from r2n2_keras.files import replacing
 from r2n2_keras.shapes.camera import FOCAL_LENGTH, MAX_DISTANCE, Camera
 from r2n2_keras.shapes.render import RayCaster
 

@@ -17,9 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.atomic import replacing
-from r2n2_keras.errors import InputError
-from r2n2_keras.quiet import quiet_libraries
+from r2n2_keras.errors import InputError, quiet_libraries
+from r2n2_keras.files import replacing
 
 _TOLERANCE = 1e-4  # of a probability; measured: 4e-6, from sums in another order
 

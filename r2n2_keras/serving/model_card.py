@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 import r2n2_keras
+from r2n2_keras import workdir
 from r2n2_keras.errors import InputError
-from r2n2_keras.training import workdir
 
 FILE = "model_card.md"
 _NOT_STATED = (
@@ -40,7 +40,7 @@ def card(model, config) -> str:
         "|---|---|",
         f"| network | preset `{model.name}`, {model.count_params():,} parameters |",
         f"| views | any number, scaled to {size}x{size}, {'RGB' if channels == 3 else 'RGBA'} |",
-        f"| background | grey {config.background}, alpha: {config.alpha} |",
+        f"| background | grey {model.background}, alpha: {model.alpha} |",
         f"| grid | {' x '.join(map(str, model.output_shape[1:]))}, [x, y, z], y up |",
         f"| threshold | {config.threshold:g}: a voxel is occupied where its occupancy is above |",
         f"| data | {_data(config, made)} |",

@@ -10,7 +10,7 @@ B objects, T views of each, H W pixels, C channels, N grid edge.
                      -> state_bytes string (B,), voxels_bytes string (B,)
     padded:          image_bytes string (B, T), num_views int32 (B,) -> voxels_bytes string (B,)
 
-`image_bytes` are encoded pictures, of any format and size that `decode.picture` takes.
+`image_bytes` are encoded pictures, of any format and size that `images.picture` takes.
 `voxels_bytes` is what `numpy.packbits` makes of the grid [x, y, z], a bit per voxel.
 
 A server holds requests neither against a signature's shape nor against its own memory: shapes are
@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.serving.preprocess import decode_views
+from r2n2_keras.data.photos import decode_views
 
 MAX_PICTURES = 128
 MAX_PIXEL = 10  # 1 is white; pixels up to 255 are a likely mistake, and were answered plausibly
@@ -34,24 +34,23 @@ _BYTES = [bytes([byte]) for byte in range(256)]
 _FLOAT_BYTES = 4
 
 
-def make_archive(model, frame, threshold: float):
+def make_archive(model, threshold: float):
     """The signatures of a model.
 
     Args:
         model: an `R2N2`.
-        frame: the `Frame` of its views.
         threshold: a voxel is occupied where its occupancy is above this.
 
     Returns:
         A `keras.export.ExportArchive`, for `write_out`.
     """
     blank = tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8)).numpy()
-    state = State(model)
+    state, spec = State(model), model.image_spec
 
     def views_of(image_bytes):
         image_bytes = tf.ensure_shape(image_bytes, (None, None))
         with tf.control_dependencies([_check_count(tf.shape(image_bytes))]):
-            return decode_views(image_bytes, frame)
+            return decode_views(image_bytes, spec)
 
     def voxels_of(occupancy):
         return pack_bits(occupancy > threshold)
@@ -63,7 +62,7 @@ def make_archive(model, frame, threshold: float):
         return {"voxels_bytes": voxels_of(model(views_of(image_bytes), training=False))}
 
     def images(images):
-        images = tf.ensure_shape(images, (None, None, *frame.shape))
+        images = tf.ensure_shape(images, (None, None, *spec.shape))
         checks = [_check_count(tf.shape(images)), _check_pixels(images)]
         with tf.control_dependencies(checks):
             return {"occupancy": model(images, training=False)}
@@ -95,7 +94,7 @@ def make_archive(model, frame, threshold: float):
         return {"voxels_bytes": voxels_of(model.call_padded(views, num_views))}
 
     strings, objects = tf.TensorSpec((None, None), tf.string), tf.TensorSpec((None,), tf.string)
-    floats = tf.TensorSpec((None, None, *frame.shape), tf.float32)
+    floats = tf.TensorSpec((None, None, *spec.shape), tf.float32)
     counts = tf.TensorSpec((None,), tf.int32)
     # Not told to track the model: it would save the weights that the endpoints use a second time.
     archive = keras.export.ExportArchive()

@@ -11,15 +11,15 @@ import os
 import tempfile
 from pathlib import Path
 
-from r2n2_keras.atomic import replacing
+from r2n2_keras.data.photos import read_views
 from r2n2_keras.errors import InputError
-from r2n2_keras.serving import artefact, golden, model_card, signatures, warmup
-from r2n2_keras.serving.preprocess import read_views
+from r2n2_keras.files import replacing
+from r2n2_keras.serving import export_check, golden, model_card, signatures, warmup
 from r2n2_keras.serving.rest import folders
 from r2n2_keras.shapes import dataset
 
 
-def export_version(model, export_dir: str, *, frame, threshold: float, card: str) -> str:
+def export_version(model, export_dir: str, *, threshold: float, card: str) -> str:
     """Writes the next numbered version of a model, beside those that are there.
 
     A server that watches the folder sees a version only when it is whole and checked: it is written
@@ -28,7 +28,6 @@ def export_version(model, export_dir: str, *, frame, threshold: float, card: str
     Args:
         model: an `R2N2`.
         export_dir: folder of the versions.
-        frame: what the model takes.
         threshold: a voxel is occupied where its occupancy is above this.
         card: text of the model card.
 
@@ -36,17 +35,17 @@ def export_version(model, export_dir: str, *, frame, threshold: float, card: str
         The folder of the new version.
 
     Raises:
-        InputError: what was written does not pass `artefact.check`, or there is no number left.
+        InputError: what was written does not pass `export_check.check`, or there is no number left.
     """
     os.makedirs(export_dir, exist_ok=True)
     final = os.path.join(export_dir, str(_next_version(export_dir)))
     try:
         with replacing(final) as partial:
-            signatures.make_archive(model, frame, threshold).write_out(partial, verbose=False)
+            signatures.make_archive(model, threshold).write_out(partial, verbose=False)
             os.makedirs(os.path.join(partial, golden.EXTRA))
-            _write_extra(partial, model, frame, threshold)
+            _write_extra(partial, model, threshold)
             Path(partial, golden.EXTRA, model_card.FILE).write_text(card)
-            if problems := artefact.check(partial):
+            if problems := export_check.check(partial):
                 raise InputError(
                     f"Expected an export that answers as the model does, received: "
                     f"{'; '.join(problems)}. Nothing was written."
@@ -72,9 +71,11 @@ def _next_version(export_dir):
     return number
 
 
-def _write_extra(folder, model, frame, threshold):
+def _write_extra(folder, model, threshold):
     pictures = _example_pictures(max(warmup.VIEWS))
-    images = read_views([(f"view {n}", picture) for n, picture in enumerate(pictures)], frame)
+    images = read_views(
+        [(f"view {n}", picture) for n, picture in enumerate(pictures)], model.image_spec
+    )
     asked = images[None, : golden.VIEWS]
     occupancy = model.predict(asked, verbose=0)[0]
     golden.write(folder, pictures[: golden.VIEWS], occupancy, threshold)

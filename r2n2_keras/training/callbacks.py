@@ -7,8 +7,8 @@ import os
 import keras
 import tensorflow as tf
 
+from r2n2_keras import workdir as workdir_lib
 from r2n2_keras.errors import InputError
-from r2n2_keras.training import workdir as workdir_lib
 
 
 def load(names):

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.atomic import replacing
+from r2n2_keras import workdir as workdir_lib
 from r2n2_keras.errors import InputError, reason
-from r2n2_keras.training import workdir as workdir_lib
+from r2n2_keras.files import replacing
 
 _KEPT = 3
 _NAME = "step-{:09d}"

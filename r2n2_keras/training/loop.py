@@ -15,20 +15,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.atomic import replacing
-from r2n2_keras.data import faults
-from r2n2_keras.data.decode import Frame
+from r2n2_keras import workdir as workdir_lib
 from r2n2_keras.errors import InputError
+from r2n2_keras.files import replacing
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import callbacks as callbacks_lib
-from r2n2_keras.training import distribution, start
+from r2n2_keras.training import distribution, setup
 from r2n2_keras.training import steps as steps_lib
-from r2n2_keras.training import workdir as workdir_lib
 from r2n2_keras.training.adam import averaged_weights
 from r2n2_keras.training.checkpoints import Checkpoints, RunState
 from r2n2_keras.training.progress import ProgressBar, duration
-from r2n2_keras.training.records import Records
 from r2n2_keras.training.stopping import StopRequest
+from r2n2_keras.training.stream import TrainingStream
 from r2n2_keras.training.validation import Validation
 
 _DRY_RUN_STEPS = 3  # the first builds the graph, the others are timed
@@ -36,16 +34,18 @@ _ROLLBACKS = 3
 _SAVING_SHARE = 0.05  # of the time, at most, where checkpoints are due by time
 
 
-def train(config, strategy, cluster, parts, callbacks=(), weights=None) -> int:
+def train(config, strategy, cluster, parts, callbacks=(), weights=None, summarise=None) -> int:
     """Trains `config.model` on `parts["train"]`, going on where the workdir's run stopped.
 
     Args:
         config: the settings; the chief's workdir is open.
         strategy: the tf.distribute strategy.
         cluster: the workers.
-        parts: models of the splits "train" and "val", checked by `check_data`.
+        parts: objects of the splits "train" and "val", checked by `check_data`.
         callbacks: Keras callbacks of the user.
         weights: what to start from, or None.
+        summarise: the chief calls it after each evaluation with all rows of `metrics.csv` and a
+            few examples, see `Validation.run`; None: nothing is drawn.
 
     Returns:
         The signal that stopped training; 0 where it came to its end.
@@ -54,7 +54,7 @@ def train(config, strategy, cluster, parts, callbacks=(), weights=None) -> int:
         InputError: a file or a checkpoint cannot be used, the loss diverges, a worker is lost.
     """
     with distribution.explaining_lost_workers(cluster):
-        run = _Run(config, strategy, cluster, parts, weights)
+        run = _Run(config, strategy, cluster, parts, weights, summarise)
         run.restore()
         if run.is_done:
             run.tell(f"The run in {config.workdir} {run.how_far}: nothing left to train.")
@@ -76,7 +76,7 @@ class _Diverged(Exception):
 class _Run:
     """A run: the network, what trains and scores it, and what is kept of it."""
 
-    def __init__(self, config, strategy, cluster, parts, weights):
+    def __init__(self, config, strategy, cluster, parts, weights, summarise):
         self.config = config
         self.state = RunState()
         self.last_step = _DRY_RUN_STEPS if config.dry_run else config.steps
@@ -85,8 +85,11 @@ class _Run:
         self._cluster = cluster
         self._epoch_size = len(parts["train"])
         self._writes = cluster.is_chief and not config.dry_run
+        self._summarise = summarise
         with strategy.scope():
-            self._model = R2N2.from_preset(config.model)
+            self._model = R2N2.from_preset(
+                config.model, background=config.background, alpha=config.alpha
+            )
             if weights is not None:
                 self._model.set_weights(weights)
             for layer in self._model.layers:
@@ -99,15 +102,15 @@ class _Run:
                 ema_decay=config.ema_decay,
             )
             self._optimizer.build(self._model.trainable_variables)
-        frame = Frame.of(self._model, config.background, config.alpha)
-        self._stream = faults.TrainingStream(
+        self._stream = TrainingStream(
             parts["train"],
-            frame,
-            start.sampling_of(config),
+            self._model.image_spec,
+            self._model.output_shape[-1],
+            setup.sampling_of(config),
             skip=config.on_bad_sample == "skip",
             distribute=self._distributed,
         )
-        self._validation = Validation(config, strategy, cluster, self._model, parts["val"], frame)
+        self._validation = Validation(config, strategy, cluster, self._model, parts["val"])
         self._checkpoints = Checkpoints(config.workdir, self._model, self._optimizer, self.state)
 
     # === What a run is asked ===
@@ -171,7 +174,7 @@ class _Run:
         elif self._writes:
             self._save()  # there is always one to go back to
         self._saved_at, self._saving_took = time.monotonic(), 0.0
-        self._progress = ProgressBar(state.step, self.last_step, config.batch_size)
+        self._progress = ProgressBar(self.last_step, config.batch_size)
         own = [self._progress] if self._cluster.is_chief else []
         if self._writes and config.profile_range:
             own.append(callbacks_lib.Profiler(config.workdir, *config.profile_range))
@@ -185,7 +188,6 @@ class _Run:
             workdir=config.workdir,
             verbose=0,
         )
-        self._records = Records(config) if self._writes else None
         self._train_step = self._make_train_step()
         self._model.stop_training = False
         with self._progress:
@@ -276,7 +278,9 @@ class _Run:
         state.steps_since = 0
         if self._writes:
             self._save()
-            self._records.write(state.rows, examples)
+            workdir_lib.write_metrics(self.config.workdir, state.rows)
+            if self._summarise:
+                self._summarise(state.rows, examples)
         self.tell(
             f"step {row['step']}: loss {row['loss']:.4f}, iou {row['iou']:.4f}, val_loss "
             f"{val_loss:.4f}, val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}"

@@ -1,12 +1,12 @@
 """What a run shows while it trains: a bar on a terminal, or a line a minute in a log."""
 
 import collections
-import sys
 import time
 
 import keras
 import numpy as np
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from r2n2_keras.progress import Bar
 
 _STEPS_SHOWN = 50  # loss, IoU and speed are means over this many steps
 _SECONDS_BETWEEN_LINES = 60.0
@@ -18,12 +18,11 @@ class ProgressBar(keras.callbacks.Callback):
     The first step of the process is left out of all times: it builds the graph.
 
     Args:
-        first_step: steps done before.
         last_step: steps in all.
         batch_size: samples per step.
     """
 
-    def __init__(self, first_step, last_step, batch_size):
+    def __init__(self, last_step, batch_size):
         super().__init__()
         self._last_step = last_step
         self._batch_size = batch_size
@@ -31,21 +30,15 @@ class ProgressBar(keras.callbacks.Callback):
         self._seen = 0
         self._seconds = self._waiting = 0.0
         self._waited = 0.0
-        self._bar = None
-        if sys.stdout.isatty():
-            text = TextColumn("{task.description}")
-            self._bar = Progress(BarColumn(10), TaskProgressColumn(), text)
-            self._task = self._bar.add_task("", total=last_step, completed=first_step)
+        self._bar = Bar(remaining=False)
 
     def __enter__(self):
-        if self._bar:
-            self._bar.start()
+        self._bar.__enter__()
         self._line_at = time.monotonic() + _SECONDS_BETWEEN_LINES
         return self
 
     def __exit__(self, *_):
-        if self._bar:
-            self._bar.stop()
+        self._bar.__exit__()
 
     def waited(self, seconds):
         """Takes note of how long the coming step has waited for its data."""
@@ -65,8 +58,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._recent.append((logs["loss"], logs["iou"], seconds, self._waited))
         self._seconds += seconds
         self._waiting += self._waited
-        if self._bar:
-            self._bar.update(self._task, completed=batch + 1, description=self._text(batch + 1))
+        if self._bar.is_shown:
+            self._bar.update(batch + 1, self._last_step, self._text(batch + 1))
         elif now >= self._line_at:
             self._line_at = now + _SECONDS_BETWEEN_LINES
             print(self._text(batch + 1), flush=True)

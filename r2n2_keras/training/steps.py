@@ -1,4 +1,4 @@
-"""What one training step and one evaluation step compute.
+"""What one training step computes.
 
 Letters: B batch, T views, H W pixels, C channels, N grid edge.
 """
@@ -6,7 +6,8 @@ Letters: B batch, T views, H W pixels, C channels, N grid edge.
 import keras
 import tensorflow as tf
 
-from r2n2_keras.evaluation.metrics import voxel_iou
+from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.training.adam import FusedAdam
 
 
@@ -67,14 +68,6 @@ def make_optimizer(
     if precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(adam)
     return adam
-
-
-def sample_losses(voxels, occupancy):
-    """Binary cross-entropy of each sample, mean over its cells: `(B,)`.
-
-    The original's two-way softmax loss (`lib/layers.py`) in its binary form.
-    """
-    return keras.ops.mean(keras.ops.binary_crossentropy(voxels, occupancy), axis=(1, 2, 3))
 
 
 def make_train_step(
@@ -167,28 +160,3 @@ def make_train_step(
         return strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
 
     return train_step
-
-
-def make_eval_step(model, threshold, num_views=None):
-    """A function of (images, voxels) that gives losses `(B,)`, IoU `(B,)` and the occupancy.
-
-    One graph for any batch size, whichever comes first, see `make_train_step`.
-
-    Args:
-        model: an `R2N2`.
-        threshold: of the IoU.
-        num_views: T; None: it may change from batch to batch.
-    """
-    images = tf.TensorSpec((None, num_views, *model.input_shape[2:]), tf.float32)
-    voxels = tf.TensorSpec(model.output_shape, tf.float32)
-
-    @tf.function(input_signature=[images, voxels])
-    def eval_step(images, voxels):
-        occupancy = model(images, training=False)
-        return (
-            sample_losses(voxels, occupancy),
-            voxel_iou(voxels, occupancy, threshold),
-            occupancy,
-        )
-
-    return eval_step

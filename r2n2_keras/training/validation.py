@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from r2n2_keras.data import faults, pipeline
+from r2n2_keras.data import pipeline
+from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.preparation import bad_files
 from r2n2_keras.training import distribution
-from r2n2_keras.training import steps as steps_lib
 
 _EXAMPLES = 4  # drawn for TensorBoard
 
@@ -17,28 +18,27 @@ class Validation:
         strategy: the tf.distribute strategy.
         cluster: the workers.
         model: the network.
-        models: the validation models.
-        frame: what the network takes.
+        objects: the validation models.
 
     Attributes:
-        left_out: {name of the model: what is wrong with it}, of models with unusable files.
+        left_out: {name of the model: what is wrong with it}, of objects with unusable files.
     """
 
-    def __init__(self, config, strategy, cluster, model, models, frame):
+    def __init__(self, config, strategy, cluster, model, objects):
         # As many as a training sample has at most; drawn with repetitions it may have more.
-        self._num_views = min(config.view_range[1], *(len(model.views) for model in models))
+        self._num_views = min(config.view_range[1], *(len(one.views) for one in objects))
         self._config = config
         self._strategy = strategy
         self._cluster = cluster
-        self._models = models[cluster.worker :: cluster.workers]
-        self._frame = frame
+        self._objects = objects[cluster.worker :: cluster.workers]
+        self._image_spec, self._grid_edge = model.image_spec, model.output_shape[-1]
         num_views = len(config.view_ids) or self._num_views
-        self._eval_step = steps_lib.make_eval_step(model, config.threshold, num_views)
-        self._batches = None  # of all models: making the dataset takes a while
+        self._eval_step = make_eval_step(model, config.threshold, num_views)
+        self._batches = None  # of all objects: making the dataset takes a while
         self.left_out = {}
 
     def run(self, stop):
-        """Scores all models.
+        """Scores all objects.
 
         Args:
             stop: a `StopRequest`, heeded between batches.
@@ -50,40 +50,46 @@ class Validation:
         Raises:
             BadSample: a file cannot be used, and bad samples are not skipped.
         """
-        losses, ious, examples = self._score_sound(stop) if self._models else ([], [], [])
+        losses, ious, examples = self._score_sound(stop) if self._objects else ([], [], [])
         sums = [np.sum(losses), np.sum(ious), len(losses), bool(stop.signal)]
         loss, iou, count, stopping = distribution.total(self._strategy, self._cluster, sums)
         return None if stopping else (loss / count, iou / count, examples)
 
     def _score_sound(self, stop):
-        result, sound, reasons = faults.on_sound_models(
-            self._models,
-            self._frame,
-            lambda models: self._score(models, stop),
+        result, sound, reasons = bad_files.on_sound_models(
+            self._objects,
+            self._grid_edge,
+            lambda objects: self._score(objects, stop),
             skip=self._config.on_bad_sample == "skip",
             num_views=self._num_views,
             view_ids=self._config.view_ids,
         )
         if reasons:
-            gone = [model.key for model in self._models if model not in sound]
+            gone = [one.name for one in self._objects if one not in sound]
             self.left_out.update(zip(gone, reasons, strict=True))
-            self._models = sound
+            self._objects = sound
             self._batches = None
         return result
 
-    def _score(self, models, stop):
+    def _score(self, objects, stop):
         config = self._config
-        if self._batches is None or models is not self._models:
+        if self._batches is None or objects is not self._objects:
             self._batches = pipeline.evaluation_batches(
-                models,
-                self._frame,
+                objects,
+                self._image_spec,
                 batch_size=config.batch_size,
                 num_views=self._num_views,
                 view_ids=config.view_ids,
+                grid_edge=self._grid_edge,
             )
         losses, ious, examples = [], [], []
-        for images, voxels in faults.explained(
-            self._batches, models, self._frame, config.batch_size, self._num_views, config.view_ids
+        for images, voxels in bad_files.explained(
+            self._batches,
+            objects,
+            self._grid_edge,
+            config.batch_size,
+            self._num_views,
+            config.view_ids,
         ):
             loss, iou, occupancy = (x.numpy() for x in self._eval_step(images, voxels))
             losses.extend(loss.tolist())

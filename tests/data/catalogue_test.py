@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from r2n2_keras.data.catalogue import Model, TreeFiles
-from r2n2_keras.data.catalogue import list_models as list_models_and_keys
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
+from r2n2_keras.data.trees import TreeFiles
+from r2n2_keras.data.trees import list_objects as list_objects_and_keys
 from r2n2_keras.errors import InputError
 
 CHAIR, TABLE, OTHER = "03001627", "04379243", "00000042"
 
 
-def list_models(*args, **kwargs):
-    return list_models_and_keys(*args, **kwargs)[0]
+def list_objects(*args, **kwargs):
+    return list_objects_and_keys(*args, **kwargs)[0]
 
 
 def _write(root, synset_id, model_id, views=("00", "01"), voxels=True):
@@ -41,7 +41,7 @@ def root(tmp_path):
 
 
 def test_models_are_sorted_and_hold_their_paths(root):
-    models = list_models(str(root))
+    models = list_objects(str(root))
     assert _keys(models) == [f"{OTHER}/x", f"{CHAIR}/a", f"{CHAIR}/z", f"{TABLE}/b"]
     files = TreeFiles(
         str(root / "ShapeNetRendering" / CHAIR / "a" / "rendering"),
@@ -49,11 +49,11 @@ def test_models_are_sorted_and_hold_their_paths(root):
     )
     assert models[1] == Model(CHAIR, "a", ("00", "01"), files)
     assert [model.category for model in models] == [OTHER, "chair", "chair", "table"]
-    assert files.view_name("01") == f"{files.renderings}/01.png"
+    assert files.view_path("01") == f"{files.renderings}/01.png"
 
 
 def test_the_synthesised_set_is_found_whole(tree):
-    models = list_models(str(tree))
+    models = list_objects(str(tree))
     assert len(models) == 20
     assert {model.category for model in models} == {"chair", "table", "sofa", "lamp"}
     for model in models:
@@ -61,14 +61,14 @@ def test_the_synthesised_set_is_found_whole(tree):
 
 
 def test_real_models_are_found(real_data):
-    models = list_models(str(real_data))
+    models = list_objects(str(real_data))
     assert len(models) == 8
     assert {model.category for model in models} == {"airplane", "bench", "car", "chair"}
     assert all(len(model.views) == 24 for model in models)
 
 
 def test_stray_files_are_ignored(root):
-    expected = list_models(str(root))
+    expected = list_objects(str(root))
     folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
     for name in ("renderings.txt", "rendering_metadata.txt", "02.PNG", "02.png.partial", "x.png"):
         (folder / name).touch()
@@ -76,11 +76,11 @@ def test_stray_files_are_ignored(root):
         (root / stray).touch()
     (root / "ShapeNetVox32" / CHAIR / "a" / "model.mat").touch()
     (root / "ShapeNetRendering" / CHAIR / "taxonomy.json").touch()
-    assert list_models(str(root)) == expected
+    assert list_objects(str(root)) == expected
 
 
 def test_models_that_lack_a_half_are_left_out(root):
-    expected = list_models(str(root))
+    expected = list_objects(str(root))
     _write(root, CHAIR, "no_voxels", voxels=False)
     _write(root, CHAIR, "no_views", views=())
     (root / "ShapeNetVox32" / CHAIR / "no_renderings").mkdir()
@@ -88,7 +88,7 @@ def test_models_that_lack_a_half_are_left_out(root):
     _write(root, CHAIR, "no_binvox")
     (root / "ShapeNetVox32" / CHAIR / "no_binvox" / "model.binvox").unlink()
     _write(root, "02691156", "only_rendered", voxels=False)
-    models, keys = list_models_and_keys(str(root))
+    models, keys = list_objects_and_keys(str(root))
     assert models == expected
     # The split counts what has voxels, as the original's does.
     lacking = {(CHAIR, "no_views"), (CHAIR, "no_renderings")}
@@ -97,7 +97,7 @@ def test_models_that_lack_a_half_are_left_out(root):
 
 def test_more_than_a_hundred_views_and_gaps(root):
     _write(root, TABLE, "many", views=("00", "07", "23", "100"))
-    (many,) = [model for model in list_models(str(root)) if model.model_id == "many"]
+    (many,) = [model for model in list_objects(str(root)) if model.model_id == "many"]
     assert sorted(many.views) == ["00", "07", "100", "23"]
 
 
@@ -112,18 +112,18 @@ def test_more_than_a_hundred_views_and_gaps(root):
     ],
 )
 def test_categories_by_name_or_synset_id(root, categories, keys):
-    assert _keys(list_models(str(root), categories=categories)) == keys
+    assert _keys(list_objects(str(root), categories=categories)) == keys
 
 
 def test_folders_may_have_other_names(root):
     (root / "ShapeNetRendering").rename(root / "views")
     (root / "ShapeNetVox32").rename(root / "grids")
-    assert len(list_models(f"{root}/", "views", "grids")) == 4
+    assert len(list_objects(f"{root}/", "views", "grids")) == 4
 
 
 def _one_line(*args, **kwargs):
     with pytest.raises(InputError) as caught:
-        list_models(*args, **kwargs)
+        list_objects(*args, **kwargs)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -165,9 +165,9 @@ def test_no_pair_is_told(root):
 
 
 def test_files_are_read_and_named(tree):
-    for model in list_models(str(tree))[::6]:
-        assert model.files.read_view("03") == Path(model.files.view_name("03")).read_bytes()
-        assert model.files.read_voxels() == Path(model.files.voxels_name).read_bytes()
+    for model in list_objects(str(tree))[::6]:
+        assert model.files.read_view("03") == Path(model.files.view_path("03")).read_bytes()
+        assert model.files.read_voxels() == Path(model.files.voxels_path).read_bytes()
 
 
 def test_category_names():

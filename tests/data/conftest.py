@@ -5,7 +5,7 @@ import shutil
 import named
 import pytest
 
-from r2n2_keras.data.catalogue import list_models
+from r2n2_keras.data.trees import list_objects
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(root):
-    return list_models(str(root))[0]
+    return list_objects(str(root))[0]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from PIL import Image
 
-from r2n2_keras.data import binvox, decode
+from r2n2_keras.data import binvox, binvox_graph, images
 from r2n2_keras.data.binvox import Voxels
 from r2n2_keras.errors import InputError
 from r2n2_keras.shapes.camera import Camera
@@ -19,12 +19,12 @@ PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
 def _frame(image_size, channels=3, background=255, **settings):
-    return decode.Frame(image_size, channels, 32, background, **settings)
+    return ImageSpec(image_size, channels, 32, background, **settings)
 
 
 def _rendering(content, frame):
     """A rendering as training decodes it."""
-    return decode.renderings(tf.convert_to_tensor(content)[None], 1, frame)[0]
+    return images.renderings(tf.convert_to_tensor(content)[None], 1, frame)[0]
 
 
 def _encoded(pixels, kind="PNG", **options):
@@ -54,7 +54,7 @@ def _in_dataset(function, *contents):
 # Pictures.
 
 
-@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, images.picture])
 @pytest.mark.parametrize("background", [0, 128, 255])
 def test_three_channels_composite_on_the_background(decoder, background):
     rgba = _pixels(16, 16, 4)
@@ -71,14 +71,14 @@ def test_colours_under_transparent_pixels_never_show(size):
     clean[:, 8:] = 0
     dirty[:, 8:, 3] = 0
     assert (clean != dirty).any()
-    for decoder in (_rendering, decode.picture):
+    for decoder in (_rendering, images.picture):
         np.testing.assert_array_equal(
             decoder(_encoded(clean), _frame(size, 3, 255)),
             decoder(_encoded(dirty), _frame(size, 3, 255)),
         )
 
 
-@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, images.picture])
 def test_four_channels_keep_raw_rgba(decoder):
     rgba = _pixels(16, 16, 4)
     rgba[:8, :, 3] = 0
@@ -87,7 +87,7 @@ def test_four_channels_keep_raw_rgba(decoder):
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, images.picture])
 def test_eager_and_in_a_dataset_are_the_same(decoder, channels):
     contents = [_encoded(_pixels(*shape, 4)) for shape in ((20, 20), (13, 31), (64, 50))]
 
@@ -110,16 +110,16 @@ def test_grey_rgb_and_their_alpha():
         (_encoded(rgb), np.concatenate([rgb, opaque], axis=-1)),
         (_encoded(np.dstack([rgb, alpha])), np.dstack([rgb, alpha])),
     ):
-        image = decode.picture(content, _frame(12, 3, 77))
+        image = images.picture(content, _frame(12, 3, 77))
         np.testing.assert_allclose(image, _composited(rgba, 77), atol=1e-6)
         np.testing.assert_array_equal(
-            decode.picture(content, _frame(12, 4, 77)), rgba.astype(np.float32) / np.float32(255)
+            images.picture(content, _frame(12, 4, 77)), rgba.astype(np.float32) / np.float32(255)
         )
 
 
 def test_sixteen_bits_and_palettes():
     deep = np.random.default_rng(0).integers(0, 2**16, (12, 12), dtype=np.uint16)
-    image = decode.picture(_encoded(deep), _frame(12, 3, 255))
+    image = images.picture(_encoded(deep), _frame(12, 3, 255))
     np.testing.assert_allclose(image, np.stack([deep / 65535] * 3, axis=-1), atol=1 / 255)
 
     palette = Image.fromarray(_pixels(12, 12, 3)).quantize(16)
@@ -127,30 +127,30 @@ def test_sixteen_bits_and_palettes():
     palette.save(file, "PNG", transparency=0)
     rgba = np.asarray(Image.open(file).convert("RGBA"))
     assert 0 < (rgba[..., 3] == 0).sum() < 144
-    image = decode.picture(file.getvalue(), _frame(12, 3, 255))
+    image = images.picture(file.getvalue(), _frame(12, 3, 255))
     np.testing.assert_allclose(image, _composited(rgba, 255), atol=1e-6)
 
 
 def test_jpeg_bmp_and_gif():
     smooth = np.stack(np.meshgrid(np.arange(0, 240, 10), np.arange(0, 240, 10)), axis=-1)
     rgb = np.dstack([smooth, smooth[..., :1]]).astype(np.uint8)
-    image = decode.picture(_encoded(rgb, "BMP"), _frame(24, 3, 255))
+    image = images.picture(_encoded(rgb, "BMP"), _frame(24, 3, 255))
     np.testing.assert_allclose(image, rgb / 255, atol=1e-6)
     content = _encoded(rgb, "JPEG", quality=95, subsampling=0)
-    np.testing.assert_allclose(decode.picture(content, _frame(24, 3, 255)), rgb / 255, atol=0.03)
+    np.testing.assert_allclose(images.picture(content, _frame(24, 3, 255)), rgb / 255, atol=0.03)
     grey = _encoded(rgb[..., 0], "JPEG", quality=95)
-    image = decode.picture(grey, _frame(24, 3, 255))
+    image = images.picture(grey, _frame(24, 3, 255))
     np.testing.assert_allclose(image, rgb[..., [0, 0, 0]] / 255, atol=0.03)
 
     frames = [Image.fromarray(np.full((24, 24, 3), level, np.uint8)) for level in (50, 200)]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    image = decode.picture(file.getvalue(), _frame(24, 3, 255))
+    image = images.picture(file.getvalue(), _frame(24, 3, 255))
     np.testing.assert_allclose(image, np.full((24, 24, 3), 50 / 255), atol=0.01)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, images.picture])
 def test_what_is_no_picture_is_an_error(decoder, content):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decoder(content, _frame(16, 3, 255))
@@ -158,7 +158,7 @@ def test_what_is_no_picture_is_an_error(decoder, content):
         _in_dataset(lambda content: decoder(content, _frame(16, 3, 255)), content)
 
 
-@pytest.mark.parametrize("decoder", [_rendering, decode.picture])
+@pytest.mark.parametrize("decoder", [_rendering, images.picture])
 def test_a_truncated_png_is_an_error(decoder):
     content = _encoded(_pixels(137, 137, 4))
     for size in (len(content) // 3, len(content) * 9 // 10, len(content) - 1):
@@ -170,7 +170,7 @@ def test_a_truncated_png_is_an_error(decoder):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channels):
     rgba = _pixels(height, width, 4)
-    image = decode.view(rgba, _frame(20, channels, 99)).numpy()
+    image = images.view(rgba, _frame(20, channels, 99)).numpy()
     beside = 99 / 255 if channels == 3 else 0.0
     expected = np.full((20, 20, channels), beside)
     top, left = (20 - height) // 2, (20 - width) // 2
@@ -182,12 +182,12 @@ def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channel
 def test_frames_of_the_right_size_are_untouched_and_others_keep_their_mean():
     rgba = _pixels(40, 40, 4)
     rgba[..., 3] = 255
-    np.testing.assert_allclose(decode.view(rgba, _frame(40, 3, 0)), rgba[..., :3] / 255, rtol=1e-6)
-    smaller = decode.view(rgba, _frame(10, 3, 0)).numpy()
+    np.testing.assert_allclose(images.view(rgba, _frame(40, 3, 0)), rgba[..., :3] / 255, rtol=1e-6)
+    smaller = images.view(rgba, _frame(10, 3, 0)).numpy()
     assert smaller.mean() == pytest.approx(rgba[..., :3].mean() / 255, abs=0.01)
     # Antialiased: averages of noise vary less than the noise.
     assert smaller.std() < 0.5 * (rgba[..., :3] / 255).std()
-    larger = decode.view(np.full((10, 10, 4), 255, np.uint8), _frame(33, 3, 0))
+    larger = images.view(np.full((10, 10, 4), 255, np.uint8), _frame(33, 3, 0))
     np.testing.assert_allclose(larger, np.ones((33, 33, 3)), atol=1e-6)
 
 
@@ -198,7 +198,7 @@ def test_real_photos_without_alpha(real_data):
         with Image.open(path) as picture:
             expected = np.asarray(picture.convert("RGB")) / 255
         height, width, _ = expected.shape
-        image = decode.picture(
+        image = images.picture(
             tf.io.read_file(str(path)), _frame(max(height, width), 3, 255)
         ).numpy()
         top, left = (max(height, width) - height) // 2, (max(height, width) - width) // 2
@@ -215,7 +215,7 @@ GRIDS = st_numpy.arrays(
 
 @given(GRIDS)
 def test_the_graph_reads_grids_as_numpy_does(grid):
-    decoded = decode.binvox(binvox.encode(Voxels(grid)), grid.shape[0])
+    decoded = binvox_graph.decode(binvox.encode(Voxels(grid)), grid.shape[0])
     assert decoded.dtype == tf.float32
     np.testing.assert_array_equal(decoded, grid)
 
@@ -225,10 +225,10 @@ def test_grids_of_the_networks_size_eager_and_in_a_dataset(share):
     grids = np.random.default_rng(0).random((3, 32, 32, 32)) < share
     grids[:, 3, 1, 2] = True
     contents = [binvox.encode(Voxels(grid, (0.1, 0.2, 0.3), 0.9)) for grid in grids]
-    decoded = _in_dataset(lambda content: decode.binvox(content, 32), *contents)
+    decoded = _in_dataset(lambda content: binvox_graph.decode(content, 32), *contents)
     np.testing.assert_array_equal(decoded, grids)
     for content, grid in zip(contents, grids, strict=True):
-        np.testing.assert_array_equal(decode.binvox(content, 32), grid)
+        np.testing.assert_array_equal(binvox_graph.decode(content, 32), grid)
 
 
 def test_real_files_are_read_as_numpy_does(real_data):
@@ -236,7 +236,7 @@ def test_real_files_are_read_as_numpy_does(real_data):
     paths.append(real_data / "odd" / "chair_model.binvox")
     assert len(paths) > 1
     contents = [path.read_bytes() for path in paths]
-    decoded = _in_dataset(lambda content: decode.binvox(content, 32), *contents)
+    decoded = _in_dataset(lambda content: binvox_graph.decode(content, 32), *contents)
     for path, voxels in zip(paths, decoded, strict=True):
         np.testing.assert_array_equal(voxels, binvox.read(path).data, err_msg=str(path))
 
@@ -263,7 +263,7 @@ def test_headers_that_both_readers_take(change):
     content = SOUND.replace(*change, 1)
     assert content != SOUND
     expected = binvox.decode(content).data
-    np.testing.assert_array_equal(decode.binvox(content, 4), expected)
+    np.testing.assert_array_equal(binvox_graph.decode(content, 4), expected)
     np.testing.assert_array_equal(expected, binvox.decode(SOUND).data)
 
 
@@ -298,9 +298,9 @@ MISFITS = {
 def test_files_that_do_not_fit_are_errors(damage):
     content = {**BROKEN, **MISFITS}[damage]
     with pytest.raises(tf.errors.InvalidArgumentError, match="binvox: "):
-        decode.binvox(content, 4)
+        binvox_graph.decode(content, 4)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        _in_dataset(lambda content: decode.binvox(content, 4), content)
+        _in_dataset(lambda content: binvox_graph.decode(content, 4), content)
     # What stops the pipeline must be something that the NumPy reader can explain.
     if damage in BROKEN:
         with pytest.raises(InputError):
@@ -312,14 +312,14 @@ def test_files_that_do_not_fit_are_errors(damage):
 
 def test_every_cut_of_a_file_is_an_error():
     stream = tf.data.Dataset.range(len(SOUND)).map(
-        lambda size: decode.binvox(tf.strings.substr(SOUND, 0, tf.cast(size, tf.int32)), 4)
+        lambda size: binvox_graph.decode(tf.strings.substr(SOUND, 0, tf.cast(size, tf.int32)), 4)
     )
     assert not list(stream.ignore_errors())
 
 
 @pytest.mark.parametrize(
     ("decoder", "argument"),
-    [(_rendering, _frame(16)), (decode.picture, _frame(16)), (decode.binvox, 4)],
+    [(_rendering, _frame(16)), (images.picture, _frame(16)), (binvox_graph.decode, 4)],
 )
 def test_no_python_runs_in_the_graph(decoder, argument):
     function = tf.function(lambda content: decoder(content, argument))
@@ -348,7 +348,7 @@ def _silhouette_ious(root, views):
     files = sorted(root.glob("ShapeNetVox32/*/*/model.binvox"))
     assert files
     for file in files:
-        voxels = decode.binvox(tf.io.read_file(str(file)), 32).numpy()
+        voxels = binvox_graph.decode(tf.io.read_file(str(file)), 32).numpy()
         scale = binvox.read(file).scale
         points = ((np.argwhere(voxels) + 0.5) / 32 - 0.5) * scale
         folder = root / "ShapeNetRendering" / file.parts[-3] / file.parts[-2] / "rendering"
@@ -357,7 +357,7 @@ def _silhouette_ious(root, views):
             azimuth, elevation, _, distance, _ = map(float, lines[view].split())
             camera = Camera(azimuth, elevation, distance)
             content = tf.io.read_file(str(folder / f"{view:02d}.png"))
-            alpha = decode.png(content).numpy()[..., 3] > 0
+            alpha = images.png(content).numpy()[..., 3] > 0
             right.append(_silhouette_iou(points, scale, camera, alpha))
             swapped.append(_silhouette_iou(points[:, [0, 2, 1]], scale, camera, alpha))
     return np.array(right), np.array(swapped)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r2n2_keras.data import binvox, decode
+from r2n2_keras.data import binvox, binvox_graph, images
 from r2n2_keras.data.binvox import Voxels
 from r2n2_keras.errors import InputError
 
@@ -33,13 +33,13 @@ def _graph(function):
 
 
 def _frame():
-    return decode.Frame(image_size=SIZE, channels=4, grid_edge=EDGE, background=255)
+    return ImageSpec(image_size=SIZE, channels=4, grid_edge=EDGE, background=255)
 
 
 DECODERS = {
-    "rendering": _graph(lambda content: decode.renderings(content[None], 1, _frame())[0]),
-    "picture": _graph(lambda content: decode.picture(content, _frame())),
-    "binvox": _graph(lambda content: decode.binvox(content, EDGE)),
+    "rendering": _graph(lambda content: images.renderings(content[None], 1, _frame())[0]),
+    "picture": _graph(lambda content: images.picture(content, _frame())),
+    "binvox": _graph(lambda content: binvox_graph.decode(content, EDGE)),
 }
 
 

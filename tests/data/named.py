@@ -10,10 +10,10 @@ from PIL import Image
 
 from r2n2_keras.data import binvox
 from r2n2_keras.data.binvox import Voxels
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.model.image_spec import ImageSpec
 
 COUNT, VIEWS = 7, 5
-FRAME = Frame(image_size=8, channels=3, grid_edge=4, background=255)
+FRAME = ImageSpec(image_size=8, channels=3, background=255)
 
 
 def write_tree(root):

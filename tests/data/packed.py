@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from r2n2_keras.data import archive, binvox, catalogue, preparation, shards, splits
+from r2n2_keras.data import binvox, shards, splits, trees
 from r2n2_keras.data.binvox import Voxels
+from r2n2_keras.preparation import archives, conversion
 
 CHAIR, TABLE = "03001627", "04379243"
 R2N2 = {"rule": "r2n2"}
@@ -74,21 +75,21 @@ def write_tar(path, members, mode="w:gz") -> str:
 
 def prepare(renderings, voxels_, out, **settings):
     """Prepares sources given by path; some settings are those of `Choice`."""
-    fields = set(preparation.Choice.__dataclass_fields__) & set(settings)
+    fields = set(conversion.Choice.__dataclass_fields__) & set(settings)
     choice = {"split_rule": R2N2, **{name: settings.pop(name) for name in fields}}
-    return preparation.prepare(
-        archive.open_source(str(renderings)),
-        archive.open_source(str(voxels_)),
+    return conversion.prepare(
+        archives.open_source(str(renderings)),
+        archives.open_source(str(voxels_)),
         str(out),
-        preparation.Choice(**choice),
+        conversion.Choice(**choice),
         **settings,
     )
 
 
 def of_tree(folder):
     """What a tree holds: see `of_data`."""
-    models, keys = catalogue.list_models(str(folder))
-    return of_data(splits.split_models(models, keys))
+    models, keys = trees.list_objects(str(folder))
+    return of_data(splits.split_objects(models, keys))
 
 
 def of_shards(folder, categories=()):

@@ -7,9 +7,9 @@ import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps, features
 
 from r2n2_keras.data import photos
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data.photos import read_views
 from r2n2_keras.errors import InputError
-from r2n2_keras.serving.preprocess import read_views
+from r2n2_keras.model.image_spec import ImageSpec
 
 without_extra = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow_io") is not None, reason="the io extra is installed"
@@ -51,7 +51,7 @@ def test_jpegs_are_turned_upright(orientation):
 
 
 def test_a_view_is_the_same_whichever_way_the_camera_was_held():
-    frame = Frame(32, 3, 32, 240)
+    frame = ImageSpec(32, 3, 240)
     turned = scene().transpose(Image.Transpose.ROTATE_90)  # as a camera does that says 6
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -112,8 +112,7 @@ def test_the_extra_is_named_where_it_is_missing(format):
 
 
 def test_a_jpeg_that_claims_too_many_pixels_is_told():
-    from r2n2_keras.data.decode import Frame
-    from r2n2_keras.serving import preprocess
+    from r2n2_keras.model.image_spec import ImageSpec
 
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
@@ -121,4 +120,4 @@ def test_a_jpeg_that_claims_too_many_pixels_is_told():
     place = content.index(b"\xff\xc0") + 5  # height and width of the frame
     content = content[:place] + b"\xff\xf0\xff\xf0" + content[place + 4 :]
     with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb\.jpg of more"):
-        preprocess.read_views([("bomb.jpg", content)], Frame(64, 3, 32, 240))
+        photos.read_views([("bomb.jpg", content)], ImageSpec(64, 3, 240))

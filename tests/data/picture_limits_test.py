@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from r2n2_keras.data import decode, picture_limits
+from r2n2_keras.data import images, picture_limits
 
-FRAME = decode.Frame(8, 3, 32, 255)
+FRAME = ImageSpec(8, 3, 32, 255)
 OPTIONS = {"WEBP lossless": {"lossless": True}}
 
 
@@ -68,7 +68,7 @@ def _check(content, most):
 )
 def test_pictures_that_claim_too_many_pixels(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
-        decode.picture(_claiming(kind, 16_000), FRAME, 10**6)
+        images.picture(_claiming(kind, 16_000), FRAME, 10**6)
     _check(_claiming(kind, 8), 10**6)
 
 

@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 from named import COUNT, FRAME, VIEWS
 
-from r2n2_keras.data import binvox, decode, pipeline
-from r2n2_keras.data.augment import Augmentation
-from r2n2_keras.data.catalogue import list_models
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data import binvox, pipeline
+from r2n2_keras.data.augmentation import Augmentation
 from r2n2_keras.data.pipeline import Sampling
+from r2n2_keras.data.trees import list_objects
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.image_spec import ImageSpec
 
 PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
@@ -58,23 +58,23 @@ def test_element_specs(models):
 
 @pytest.mark.parametrize(("channels", "image_size"), [(3, 127), (4, 137), (3, 32)])
 def test_batches_hold_the_decoded_files(tree, channels, image_size):
-    models = list_models(str(tree))[0][::7]
-    frame = Frame(image_size, channels, 32, 200)
+    models = list_objects(str(tree))[0][::7]
+    frame = ImageSpec(image_size, channels, 200)
     ((images, voxels),) = pipeline.evaluation_batches(models, frame, batch_size=8, num_views=2)
     assert images.shape == (3, 2, image_size, image_size, channels)
     for model, views, grid in zip(models, images, voxels, strict=True):
         np.testing.assert_array_equal(grid, binvox.read(model.files.voxels).data)
         for name, image in zip(model.views, views, strict=False):
-            content = tf.io.read_file(model.files.view_name(name))
-            expected = decode.view(decode.png(content), frame)
+            content = tf.io.read_file(model.files.view_path(name))
+            expected = images.view(images.png(content), frame)
             np.testing.assert_allclose(image, expected, atol=1e-6)
         assert 0 <= views.numpy().min() and views.numpy().max() <= 1
 
 
 def test_the_frame_of_a_network():
     network = SimpleNamespace(image_size=127, channels=3, output_shape=(None, 32, 32, 32))
-    assert Frame.of(network, 128) == Frame(127, 3, 32, 128)
-    assert Frame.of(network, 128, "threshold") == Frame(127, 3, 32, 128, "threshold")
+    assert network.image_spec == ImageSpec(127, 3, 128)
+    assert network.image_spec == ImageSpec(127, 3, 128, "threshold")
 
 
 def test_workers_are_not_given_shards_of_their_own(models):
@@ -189,7 +189,7 @@ def test_named_views_are_used_in_their_order(models, view_ids):
 def test_models_may_have_different_numbers_of_views(damaged):
     for view in (1, 3, 4):
         (damaged / f"ShapeNetRendering/03001627/m2/rendering/{view:02d}.png").unlink()
-    models = list_models(str(damaged))[0]
+    models = list_objects(str(damaged))[0]
     samples = _samples(_train(models, view_range=(2, 2), steps=20))
     assert {tuple(sorted(views)) for model, views in samples if model == 2} == {(0, 2)}
     assert _samples(_evaluate(models))[2] == (2, (0, 2))
@@ -282,7 +282,7 @@ def test_the_first_views_in_their_order(models):
 def test_only_the_views_that_are_used_are_decoded(damaged):
     for model in range(COUNT):
         (damaged / f"ShapeNetRendering/03001627/m{model}/rendering/04.png").write_bytes(b"broken")
-    models = list_models(str(damaged))[0]
+    models = list_objects(str(damaged))[0]
     seen = _samples(_train(models, view_ids=(3, 0), view_range=(2, 2)))
     assert {views for _, views in seen} == {(3, 0)}
 
@@ -300,8 +300,8 @@ def test_a_loop_in_the_graph_and_views_one_by_one_are_the_same(models, view_rang
 
 
 def test_every_picture_of_a_batch_looks_different(tree):
-    models = list_models(str(tree))[0]
-    frame = Frame(127, 3, 32, 240)
+    models = list_objects(str(tree))[0]
+    frame = ImageSpec(127, 3, 240)
     all_of_it = Augmentation(True, True, (0, 255), 0.3)
     # The same view three times: without augmentation the same picture.
     changed = {"view_ids": (2, 2, 2), "view_range": (3, 3), "steps": 2, "frame": frame}
@@ -314,13 +314,12 @@ def test_every_picture_of_a_batch_looks_different(tree):
 
 
 def test_augmented_streams_can_be_entered_and_shared_out_too(tree):
-    models = list_models(str(tree))[0]
+    models = list_objects(str(tree))[0]
     changed = {"augmentation": Augmentation(True, True, (225, 255), 0.2), "steps": 4}
-    frame = Frame(127, 3, 32, 240)
-    whole = list(_train(models, frame=frame, **changed))
+    frame = ImageSpec(127, 3, 240)
+    whole = list(_train(models, **changed))
     parts = [
-        _train(models, frame=frame, first_step=2, places={"worker": w, "workers": 2}, **changed)
-        for w in (0, 1)
+        _train(models, first_step=2, places={"worker": w, "workers": 2}, **changed) for w in (0, 1)
     ]
     for (images, _), (first, _), (second, _) in zip(whole[2:], *parts, strict=True):
         np.testing.assert_array_equal(np.concatenate([first, second]), images)
@@ -352,7 +351,7 @@ def test_too_few_views_are_told(models):
 
 def test_missing_named_views_are_told(damaged):
     (damaged / "ShapeNetRendering/03001627/m4/rendering/03.png").unlink()
-    models = list_models(str(damaged))[0]
+    models = list_objects(str(damaged))[0]
     for function in (_train, _evaluate):
         message = _one_line(lambda function=function: function(models, view_ids=(0, 3)))
         assert "renderings 00, 03 of every model, received 03001627/m4 without 03." in message

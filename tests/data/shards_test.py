@@ -16,9 +16,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from packed import CHAIR, R2N2, TABLE
 
-from r2n2_keras.data import catalogue, packing, preparation, shard_writer, shards, splits
+from r2n2_keras.data import shards, splits, trees
 from r2n2_keras.data.binvox import MAGIC
 from r2n2_keras.errors import InputError
+from r2n2_keras.preparation import packing, shard_writer
 
 FILES = packed.files()
 
@@ -328,8 +329,8 @@ def test_exclusions_move_no_other_model(tree, truth, tmp_path):
 
 @pytest.mark.parametrize("rule", [R2N2, {"rule": "random", "split_seed": 3}])
 def test_the_split_is_that_of_the_tree(tree, tmp_path, rule):
-    models, keys = catalogue.list_models(str(tree))
-    expected = splits.split_models(models, keys, **rule)
+    models, keys = trees.list_objects(str(tree))
+    expected = splits.split_objects(models, keys, **rule)
     packed.prepare(tree, tree, tmp_path, split_rule=rule, views=(1,))
     data = shards.read_prepared(str(tmp_path))
     assert data.split_rule == expected.split_rule
@@ -494,7 +495,7 @@ KILLED = """
 import os, signal, sys
 import packed
 from r2n2_keras.data import shard_writer
-from r2n2_keras.data.shard_writer import ShardWriter
+from r2n2_keras.preparation.shard_writer import ShardWriter
 
 tree, out, reference = sys.argv[1:]
 settings = {"max_waiting": 3000, "shard_bytes": 900}
@@ -549,7 +550,7 @@ print(kills)
 
 
 def test_killed_anywhere_it_starts_clean(tree, tmp_path):
-    """SIGKILL at every step: what looks finished is, and the next run is as if it was the first."""
+    """SIGKILL at every step: what transforms finished is, and the next run is as if it was the first."""
     result = subprocess.run(
         [sys.executable, "-c", KILLED, tree, tmp_path / "out", tmp_path / "reference"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
@@ -634,6 +635,6 @@ def test_categories_and_exclusions_of_prepared_data(prepared, truth):
 def test_names_of_files_in_messages(prepared):
     model = shards.read_prepared(str(prepared)).parts["train"][0]
     shard = model.files.voxels_record.shard
-    assert model.files.view_name("01") == f"01.png in the record at byte 0 of {shard}"
-    assert model.files.voxels_name == f"model.binvox in the record at byte 0 of {shard}"
+    assert model.files.view_path("01") == f"01.png in the record at byte 0 of {shard}"
+    assert model.files.voxels_path == f"model.binvox in the record at byte 0 of {shard}"
     np.testing.assert_equal(model.views, ("00", "01", "02"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2n2_keras.data import splits
-from r2n2_keras.data.catalogue import Model, TreeFiles, list_models
+from r2n2_keras.data.trees import TreeFiles, list_objects
 from r2n2_keras.errors import InputError
 
 SIZES = st.dictionaries(st.integers(0, 99999999).map("{:08d}".format), st.integers(1, 60))
@@ -21,7 +21,7 @@ def _model(synset_id, model_id):
 
 
 def _split(models, **settings):
-    return splits.split_models(models, [model.id for model in models], **settings)
+    return splits.split_objects(models, [model.id for model in models], **settings)
 
 
 def _models(sizes):
@@ -99,7 +99,7 @@ def test_no_models_give_empty_splits():
 
 
 def test_saved_and_loaded(tmp_path, tree):
-    models = list_models(str(tree))[0]
+    models = list_objects(str(tree))[0]
     data = _split(models)
     parts = data.parts
     assert [len(part) for part in parts.values()] == [12, 4, 4]
@@ -242,7 +242,7 @@ def test_leaving_models_out_moves_no_other(rule, left_out):
     models = _models({"03001627": 40})
     keys = [model.id for model in models]
     kept = [model for number, model in enumerate(models) if number not in left_out]
-    whole, part = (splits.split_models(some, keys, rule) for some in (models, kept))
+    whole, part = (splits.split_objects(some, keys, rule) for some in (models, kept))
     for name in splits.SPLITS:
         assert part.parts[name] == [model for model in whole.parts[name] if model in kept]
 

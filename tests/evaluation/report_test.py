@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from r2n2_keras.data.catalogue import Model
 from r2n2_keras.data.categories import SYNSET_IDS
 from r2n2_keras.evaluation import report
 from r2n2_keras.evaluation.scores import ViewScores

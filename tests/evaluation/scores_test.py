@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from r2n2_keras.data import binvox, catalogue
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data import binvox, objects, trees
 from r2n2_keras.errors import InputError
-from r2n2_keras.evaluation import scores
+from r2n2_keras.evaluation import baselines, examples, scores
+from r2n2_keras.model.image_spec import ImageSpec
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.shapes import dataset
 
@@ -22,7 +22,7 @@ VIEWS = 3
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scores") / "data"
     dataset.synthesize(folder, ("chair", "table"), 4, num_views=VIEWS, processes=1)
-    return catalogue.list_models(str(folder))[0]
+    return trees.list_objects(str(folder))[0]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def frame(model):
-    return Frame.of(model, BACKGROUND)
+    return model.image_spec
 
 
 def picture(path):
@@ -105,7 +105,7 @@ def naive_scores(model, models, view_ids):
     """`(iou {threshold: (S,)}, average precision (S,), loss (S,))` with these views."""
     ious, precisions, losses = {threshold: [] for threshold in THRESHOLDS}, [], []
     for one in models:
-        images = [picture(one.files.view_name(f"{view:02d}")) for view in view_ids]
+        images = [picture(one.files.view_path(f"{view:02d}")) for view in view_ids]
         occupancy = model.predict(np.array([images]), verbose=0)[0]
         voxels = voxels_of(one)
         for threshold in THRESHOLDS:
@@ -169,7 +169,7 @@ def test_a_perfect_network_scores_one(models, frame):
 
         def __init__(self):
             super().__init__()
-            self.pictures = np.stack([picture(one.files.view_name("00")) for one in models])
+            self.pictures = np.stack([picture(one.files.view_path("00")) for one in models])
             self.answers = np.stack([voxels_of(one) for one in models]).astype("float32")
 
         def call(self, images):
@@ -187,10 +187,10 @@ def test_a_perfect_network_scores_one(models, frame):
 
 
 def test_examples_are_the_first_models_of_their_categories(model, models, frame):
-    rows = scores.examples(model, models, frame, num_views=2, threshold=0.5)
+    rows = examples.examples(model, models, frame, num_views=2, threshold=0.5)
     assert len(rows) == 2
     for (images, predicted, voxels, caption), one in zip(rows, (models[0], models[4]), strict=True):
-        pictures = [picture(one.files.view_name(view)) for view in ("00", "01")]
+        pictures = [picture(one.files.view_path(view)) for view in ("00", "01")]
         np.testing.assert_allclose(images, pictures, atol=1e-6)
         np.testing.assert_array_equal(voxels, voxels_of(one))
         assert predicted.shape == voxels.shape and predicted.dtype == bool
@@ -214,7 +214,7 @@ def naive_mean_shape_iou(train, val, evaluated):
 def test_mean_shape_iou_is_that_of_a_naive_evaluation(models, frame):
     chairs, tables = models[:4], models[4:]
     train, val, test = chairs[:2] + tables[:1], tables[1:2], tables[2:] + chairs[2:]
-    result = scores.mean_shape_iou(train, val, test, frame, batch_size=2)
+    result = baselines.mean_shape_iou(train, val, test, frame, batch_size=2)
     assert result == pytest.approx(naive_mean_shape_iou(train, val, test), abs=1e-6)
     assert 0 < result < 1
 
@@ -229,29 +229,27 @@ def make_models(tmp_path):
             data = np.isin(np.arange(8), cells).reshape(2, 2, 2)
             path = tmp_path / f"{len(list(tmp_path.iterdir()))}.binvox"
             binvox.write(path, binvox.Voxels(data))
-            made.append(
-                catalogue.Model("03001627", path.stem, (), catalogue.TreeFiles("", str(path)))
-            )
+            made.append(objects.Object("03001627", path.stem, (), trees.TreeFiles("", str(path))))
         return made
 
     return make
 
 
 def test_mean_shape_is_cut_where_it_suits_the_validation_models(make_models):
-    frame = Frame(image_size=8, channels=3, grid_edge=2, background=0)
+    frame = ImageSpec(image_size=8, channels=3, grid_edge=2, background=0)
     # The mean grid: cell 0 with 1, cell 1 with 1/2, cell 2 with 1/4.
     train = make_models([0], [0, 1], [0, 1], [0, 2])
     test = make_models([0, 1, 2], [0, 1, 2], [0])
     for val, answer in (([0], [0]), ([0, 1, 2], [0, 1, 2])):
         (shape,) = make_models(answer)
         expected = np.mean([iou_of(voxels_of(one), voxels_of(shape), 0.5) for one in test])
-        result = scores.mean_shape_iou(train, make_models(val), test, frame, batch_size=2)
+        result = baselines.mean_shape_iou(train, make_models(val), test, frame, batch_size=2)
         assert result == pytest.approx(expected)
     # Without validation models it is cut for the training models: they agree best with cells 0, 1.
-    result = scores.mean_shape_iou(train, [], test, frame, batch_size=2)
+    result = baselines.mean_shape_iou(train, [], test, frame, batch_size=2)
     assert result == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
 
 
 def test_mean_shape_of_one_model_is_the_model(models, frame):
     one = models[:1]
-    assert scores.mean_shape_iou(one, [], one, frame, batch_size=1) == 1
+    assert baselines.mean_shape_iou(one, [], one, frame, batch_size=1) == 1

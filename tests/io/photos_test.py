@@ -9,9 +9,9 @@ from PIL import ExifTags, Image, ImageOps, features
 pytest.importorskip("tensorflow_io", reason="the io extra is not installed: make test-io")
 
 from r2n2_keras.data import photos, remote
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data.photos import read_views
 from r2n2_keras.errors import InputError
-from r2n2_keras.serving.preprocess import read_views
+from r2n2_keras.model.image_spec import ImageSpec
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 AVIF = pytest.param("AVIF", {"quality": 95}, 16, marks=needs_avif)  # the decoders differ so far
@@ -100,7 +100,7 @@ def test_a_network_sees_the_same_whatever_the_format():
     pictures.append(("a.webp", encode(scene("RGBA"), "WEBP", lossless=True)))
     if features.check("avif"):
         pictures.append(("a.avif", encode(scene("RGBA"), "AVIF", quality=95)))
-    views = read_views(pictures, Frame(32, 3, 32, 240))
+    views = read_views(pictures, ImageSpec(32, 3, 240))
     for view in views[1:]:
         np.testing.assert_allclose(view, views[0], atol=0.06)
 

@@ -10,7 +10,7 @@ import pytest
 from reference import NotebookNetwork, images_of, predict, spread
 
 from r2n2_keras.errors import InputError
-from r2n2_keras.evaluation.metrics import VoxelIoU
+from r2n2_keras.model.metrics import VoxelIoU
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
 

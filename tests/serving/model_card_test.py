@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from r2n2_keras import workdir
 from r2n2_keras.config import Config
 from r2n2_keras.errors import InputError
 from r2n2_keras.serving import model_card
-from r2n2_keras.training import workdir
 
 METRICS = dict.fromkeys(workdir.COLUMNS, 0.0)
 

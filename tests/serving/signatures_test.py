@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from r2n2_keras.data import photos
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.serving import preprocess, signatures
+from r2n2_keras.serving import signatures
 
 VIEWS = (1, 2, 3, 5)
 BATCH = 2
@@ -60,7 +61,7 @@ def pictures(tmp_path_factory):
 def answers(exported, pictures):
     """Of a fresh process, and of `model.predict`, to the same: {name: (received, expected)}."""
     rng = np.random.default_rng(1)
-    shape = exported.frame.shape
+    shape = exported.model.image_spec.shape
     images = {str(views): rng.random((BATCH, views, *shape), "float32") for views in VIEWS}
     np.savez(pictures / "images.npz", **images)
     # -I: neither the working folder nor PYTHONPATH can bring the package in.
@@ -70,7 +71,9 @@ def answers(exported, pictures):
 
     expected = {}
     for views in VIEWS:
-        seen = np.stack([_read(pictures, exported.frame, b, views) for b in range(BATCH)])
+        seen = np.stack(
+            [_read(pictures, exported.model.image_spec, b, views) for b in range(BATCH)]
+        )
         occupancy = exported.model.predict(seen, verbose=0)
         expected[f"images-{views}"] = exported.model.predict(images[str(views)], verbose=0)
         for name in ("serving_default", "voxels", "refine", "state"):
@@ -81,7 +84,7 @@ def answers(exported, pictures):
 
 def _read(folder, frame, b, views):
     files = [folder / f"{b}-{t}.png" for t in range(views)]
-    return preprocess.read_views([(file.name, file.read_bytes()) for file in files], frame)
+    return photos.read_views([(file.name, file.read_bytes()) for file in files], frame)
 
 
 @pytest.mark.parametrize("views", VIEWS)
@@ -131,7 +134,9 @@ def test_padded_answers_each_object_by_its_own_views(loaded, exported, pictures)
     contents = [[file.read_bytes() for file in row] for row in files]
     expected = np.concatenate(
         [
-            exported.model.predict(_read(pictures, exported.frame, b % 2, n)[None], verbose=0)
+            exported.model.predict(
+                _read(pictures, exported.model.image_spec, b % 2, n)[None], verbose=0
+            )
             for b, n in enumerate(NUM_VIEWS)
         ]
     )

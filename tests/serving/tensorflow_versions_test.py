@@ -8,7 +8,6 @@ import venv
 
 import pytest
 
-from r2n2_keras.data.decode import Frame
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import golden, version_folder
 
@@ -26,10 +25,8 @@ def versions(exported, tmp_path_factory):
         decoder_filters=(8, 8, 8, 8, 2),
     )
     folder = tmp_path_factory.mktemp("residual")
-    frame = Frame.of(residual, background=240)
-    version = version_folder.export_version(
-        residual, str(folder), frame=frame, threshold=0.4, card=""
-    )
+    frame = residual.image_spec
+    version = version_folder.export_version(residual, str(folder), threshold=0.4, card="")
     return [exported.version, version]
 
 

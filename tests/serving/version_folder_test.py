@@ -14,19 +14,17 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from r2n2_keras import atomic
+from r2n2_keras import files
 from r2n2_keras.errors import InputError
-from r2n2_keras.serving import artefact, golden, version_folder, warmup
+from r2n2_keras.serving import export_check, golden, version_folder, warmup
 
 
 def _export(exported, folder):
-    return version_folder.export_version(
-        exported.model, str(folder), frame=exported.frame, threshold=0.4, card="card"
-    )
+    return version_folder.export_version(exported.model, str(folder), threshold=0.4, card="card")
 
 
 def _without_check(monkeypatch):
-    monkeypatch.setattr(artefact, "check", lambda folder: [])
+    monkeypatch.setattr(export_check, "check", lambda folder: [])
 
 
 def test_versions_are_numbered_next_to_what_is_there(exported, tmp_path, monkeypatch):
@@ -42,7 +40,7 @@ def test_a_failed_export_leaves_nothing(exported, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     _without_check(monkeypatch)
-    monkeypatch.setattr(atomic.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
         _export(exported, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -54,7 +52,7 @@ def test_a_version_that_appears_meanwhile_is_not_replaced(exported, tmp_path, mo
         (tmp_path / "1" / "theirs").write_text("")
         return []
 
-    monkeypatch.setattr(artefact, "check", appear)
+    monkeypatch.setattr(export_check, "check", appear)
     with pytest.raises(InputError, match="taken by another export"):
         _export(exported, tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["1", "theirs"]
@@ -88,7 +86,7 @@ def test_what_is_no_version_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(InputError, match="Expected"):
-        artefact.check(str(tmp_path))
+        export_check.check(str(tmp_path))
 
 
 @pytest.fixture
@@ -172,7 +170,7 @@ def _no_default(graph):
 def test_graphs_that_a_server_would_stumble_over(copy, spoil, problem):
     for graph in _edit(copy):
         spoil(graph)
-    assert artefact.check(copy) == [problem]
+    assert export_check.check(copy) == [problem]
 
 
 def test_warm_up_requests_ask_every_signature_for_every_number_of_views(exported):
@@ -199,17 +197,17 @@ def test_missing_and_damaged_warm_up_requests_are_found(copy):
     path = Path(copy, "assets.extra", warmup.FILE)
     content = path.read_bytes()
     path.write_bytes(content[:1000])
-    assert "the warm-up requests cannot be read" in artefact.check(copy)[0]
+    assert "the warm-up requests cannot be read" in export_check.check(copy)[0]
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(b"garbage")
-    assert "the warm-up requests cannot be read" in artefact.check(copy)[0]
+    assert "the warm-up requests cannot be read" in export_check.check(copy)[0]
     warmup.write(copy, [r for r in warmup.read(_restored(path, content)) if r[0] != "refine"][1:])
-    assert artefact.check(copy) == [
+    assert export_check.check(copy) == [
         "no warm-up request asks refine",
         "no warm-up request of 1 views asks serving_default",
     ]
     path.unlink()
-    assert "the warm-up requests cannot be read" in artefact.check(copy)[0]
+    assert "the warm-up requests cannot be read" in export_check.check(copy)[0]
 
 
 def _restored(path, content):
@@ -232,13 +230,13 @@ def test_the_golden_files_are_a_request_and_its_response(exported):
 def test_a_signature_without_inputs_is_found(copy):
     for graph in _edit(copy):
         _no_inputs(graph)
-    assert "no warm-up request asks voxels" in artefact.check(copy)
+    assert "no warm-up request asks voxels" in export_check.check(copy)
 
 
 def test_another_threshold_is_found(copy, exported):
     pictures, occupancy, _ = golden.read(copy)
     golden.write(copy, pictures, occupancy, exported.threshold + 0.01)
-    found = artefact.check(copy)
+    found = export_check.check(copy)
     assert found == [
         f"{n} answers other voxels than the golden ones" for n in ("voxels", "padded", "refine")
     ]
@@ -257,7 +255,7 @@ def test_the_last_number_is_taken(exported, tmp_path):
 )
 def test_damaged_golden_files_are_found(copy, name, text):
     Path(copy, "assets.extra", name).write_text(text)
-    (problem,) = artefact.check(copy)
+    (problem,) = export_check.check(copy)
     assert problem.startswith("the golden request fails in a fresh process (")
 
 
@@ -267,11 +265,11 @@ def test_other_weights_are_found(copy):
     with open(path, "r+b") as file:  # the file is checksummed only where TensorFlow reads it so
         file.seek(size // 2)
         file.write(np.full(1000, 3.0, np.float32).tobytes())
-    (problem,) = artefact.check(copy)
+    (problem,) = export_check.check(copy)
     assert "golden" in problem
 
 
 def test_a_version_that_was_copied_in_part_is_found(copy):
     os.truncate(Path(copy, "variables", "variables.data-00000-of-00001"), 1000)
-    (problem,) = artefact.check(copy)
+    (problem,) = export_check.check(copy)
     assert problem.startswith("the golden request fails in a fresh process (")

@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from commands import succeed
 
+from r2n2_keras import workdir
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.training import workdir
 
 _KILLS = 20
 _FLAGS = (

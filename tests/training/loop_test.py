@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from r2n2_keras import runs, workdir
 from r2n2_keras.config import Config
-from r2n2_keras.data import catalogue, pipeline, splits
-from r2n2_keras.data.decode import Frame
+from r2n2_keras.data import pipeline, splits, trees
 from r2n2_keras.errors import InputError
-from r2n2_keras.evaluation.metrics import voxel_iou
+from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.training import distribution, loop, start, workdir
+from r2n2_keras.training import distribution, loop, setup
 
 
 @pytest.fixture(scope="module")
 def parts(tree):
-    return splits.split_models(*catalogue.list_models(str(tree))).parts
+    return splits.split_objects(*trees.list_objects(str(tree))).parts
 
 
 _SEVEN_STEPS = {"num_views": "1..3", "steps": 7, "evaluate_every_steps": 3}
@@ -35,9 +35,9 @@ def _train(folder, parts, callbacks=(), weights=None, **settings):
     keras.utils.set_random_seed(config.seed)
     cluster = distribution.read_cluster({})
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
-    workdir.check_workdir(config)
+    runs.check_workdir(config)
     if not config.dry_run:
-        workdir.open_workdir(config)
+        runs.open_workdir(config)
     # Each gets lists of its own: a run takes bad models out of them.
     parts = {part: list(models) for part, models in parts.items()}
     stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights)
@@ -160,7 +160,7 @@ def test_a_finished_run_is_left_alone(tmp_path, parts, capsys):
 def test_the_saved_model_is_the_best_one(tmp_path, parts):
     config = _train(tmp_path, parts, steps=3, evaluate_every_steps=1, learning_rate=3e-3)
     model = R2N2.from_preset(tmp_path)
-    frame = Frame.of(model, config.background)
+    frame = model.image_spec
     ious = [
         voxel_iou(voxels, model(images), config.threshold)
         for images, voxels in pipeline.evaluation_batches(
@@ -173,11 +173,11 @@ def test_the_saved_model_is_the_best_one(tmp_path, parts):
 
 def test_data_are_checked_before_anything_is_written(parts):
     config = Config(workdir="never", model="tiny")
-    start.check_data(config, parts)
+    setup.check_data(config, parts)
     with pytest.raises(InputError, match="at least one val model"):
-        start.check_data(config, {**parts, "val": []})
+        setup.check_data(config, {**parts, "val": []})
     with pytest.raises(InputError, match="at least 7 renderings"):
-        start.check_data(Config(workdir="never", model="tiny", num_views="1..7"), parts)
+        setup.check_data(Config(workdir="never", model="tiny", num_views="1..7"), parts)
 
 
 def test_metrics_csv_is_written_again_from_the_checkpoint(tmp_path, parts):
@@ -393,7 +393,7 @@ def test_starting_from_weights(tmp_path, parts):
     keras.utils.set_random_seed(99)
     other = R2N2.from_preset("tiny")
     other.save(tmp_path / "other.keras")
-    weights = start.initial_weights(
+    weights = setup.initial_weights(
         Config(model="tiny", init_from=str(tmp_path / "other.keras"), workdir=str(tmp_path / "run"))
     )
     _train(tmp_path / "run", parts, steps=1, weights=weights, learning_rate=1e-30)
@@ -406,23 +406,23 @@ def test_a_first_checkpoint_that_was_never_whole_is_no_run_to_go_on_with(tmp_pat
     R2N2.from_preset("tiny").save(tmp_path / "other.keras")
     (tmp_path / "run" / "checkpoints" / "partial-1.step-000000000").mkdir(parents=True)
     settings = {"init_from": str(tmp_path / "other.keras"), "workdir": str(tmp_path / "run")}
-    assert start.initial_weights(Config(model="tiny", **settings)) is not None
+    assert setup.initial_weights(Config(model="tiny", **settings)) is not None
 
 
 def test_weights_of_another_network(tmp_path):
     path = str(tmp_path / "other.keras")
     R2N2.from_preset("tiny", hidden_channels=4).save(path)
     with pytest.raises(InputError, match=r"like --model=tiny, received .*hidden_channels differ"):
-        start.initial_weights(Config(model="tiny", init_from=path))
+        setup.initial_weights(Config(model="tiny", init_from=path))
     with pytest.raises(InputError, match="does not exist"):
-        start.initial_weights(Config(model="tiny", init_from="nowhere.keras"))
+        setup.initial_weights(Config(model="tiny", init_from="nowhere.keras"))
 
 
 def test_averaged_weights_are_validated_and_saved(tmp_path, parts):
     config = _train(tmp_path, parts, steps=3, ema_decay=0.9, learning_rate=1e-2)
     model = R2N2.from_preset(tmp_path)
     values = _weights(tmp_path)
-    frame = Frame.of(model, config.background)
+    frame = model.image_spec
     batches = pipeline.evaluation_batches(parts["val"], frame, batch_size=4, num_views=3)
     ious = [voxel_iou(voxels, model(images), config.threshold) for images, voxels in batches]
     (row,) = workdir.read_metrics(str(tmp_path))

@@ -1,0 +1,34 @@
+"""What one evaluation step computes.
+
+Letters: B batch, T views, N grid edge.
+"""
+
+import tensorflow as tf
+
+from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.metrics import voxel_iou
+
+
+def make_eval_step(model, threshold, num_views=None):
+    """A function of (images, voxels) that gives losses `(B,)`, IoU `(B,)` and the occupancy.
+
+    One graph for any batch size, whichever comes first, see `make_train_step`.
+
+    Args:
+        model: an `R2N2`.
+        threshold: of the IoU.
+        num_views: T; None: it may change from batch to batch.
+    """
+    images = tf.TensorSpec((None, num_views, *model.input_shape[2:]), tf.float32)
+    voxels = tf.TensorSpec(model.output_shape, tf.float32)
+
+    @tf.function(input_signature=[images, voxels])
+    def eval_step(images, voxels):
+        occupancy = model(images, training=False)
+        return (
+            sample_losses(voxels, occupancy),
+            voxel_iou(voxels, occupancy, threshold),
+            occupancy,
+        )
+
+    return eval_step

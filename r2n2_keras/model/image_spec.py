@@ -1,0 +1,29 @@
+"""What a network expects to see of a picture; saved with it, used by everything that feeds it."""
+
+import dataclasses
+
+BACKGROUND, ALPHA = 240, "composite"  # also those of files that do not say
+ALPHAS = ("composite", "threshold")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSpec:
+    """What a network expects to see.
+
+    Attributes:
+        image_size: edge of a view in pixels.
+        channels: 3 for RGB on a background, 4 for raw RGBA.
+        background: grey level, 0 to 255, behind transparent pixels; 4 channels ignore it.
+        alpha: "composite" blends by alpha; "threshold" shows the background where alpha is 0 and
+            the bare colour elsewhere, as the original does.
+    """
+
+    image_size: int
+    channels: int
+    background: int = BACKGROUND
+    alpha: str = ALPHA
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of a view, `(H, W, C)`."""
+        return self.image_size, self.image_size, self.channels

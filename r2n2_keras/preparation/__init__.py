@@ -1,0 +1,1 @@
+"""From archives or folders to checked data and shards."""

@@ -1,0 +1,471 @@
+"""The files of a data set, streamed once from an archive or a folder; nothing is unpacked.
+
+What an archive says about itself is a claim: whatever it says, reading takes a bounded amount of
+memory, and nothing is written. Both sources say what each file is by the end of its path, so that
+it does not matter in which folder the data set was packed:
+
+    <synset_id>/<model_id>/rendering/NN.png
+    <synset_id>/<model_id>/rendering/rendering_metadata.txt
+    <synset_id>/<model_id>/model.binvox
+"""
+
+import abc
+import bz2
+import dataclasses
+import enum
+import functools
+import io
+import lzma
+import posixpath
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from r2n2_keras.data import remote
+from r2n2_keras.data.objects import Key
+from r2n2_keras.errors import InputError, reason
+
+MAX_MEMBER = 16 << 20  # bytes of one file; a rendering of the original has 6 thousand
+MAX_HEADERS = 1 << 20  # bytes that describe one member: long names, extended headers
+MAX_NAME = 200  # characters of a folder's or file's name; a shard is named after one
+MAX_DEPTH = 10  # folders below the one given: links may lead in circles
+
+_CHUNK = 1 << 16  # compressed bytes at a time; more no longer fit the processor's cache
+_BUFFER = 1 << 18  # unpacked bytes at a time
+_XZ_MEMORY = 1 << 28
+
+_VIEW = re.compile(r"(\d{2,})\.png")
+_NESTED = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz", ".zip")
+_FILES = (".png", ".txt", ".binvox", ".mat", ".json", ".csv", *_NESTED)
+
+
+class Kind(enum.Enum):
+    """What a file of a source is."""
+
+    VIEW = "rendering"
+    CAMERAS = "rendering_metadata.txt"
+    VOXELS = "model.binvox"
+    LIST = "renderings.txt"  # names the renderings; nothing reads it
+    NESTED = "nested archive"
+    STRAY = "stray file"
+
+    __hash__ = object.__hash__  # Enum's own is slow, and this is asked for at every file
+
+
+_TEXTS = {"rendering_metadata.txt": Kind.CAMERAS, "renderings.txt": Kind.LIST}
+
+
+class BadMember(InputError):
+    """A file of a model cannot be used; the others of the source can."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a source.
+
+    Attributes:
+        place: what to call it in a message.
+        kind: what it is.
+        key: synset and model id; empty where it belongs to no model.
+        view: of a rendering its name without `.png`.
+        read: gives its bytes, until the next member is asked for. Raises `BadMember` where it is
+            larger than `MAX_MEMBER`.
+    """
+
+    place: str
+    kind: Kind
+    key: Key
+    view: str
+    read: Callable[[], bytes]
+
+
+class Source(abc.ABC):
+    """Where renderings or voxels come from.
+
+    Attributes:
+        path: where it lies.
+        size: bytes to read in all; 0 where that is not known.
+        done: how many of them have been read.
+        volume: bytes read, after decompression.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.size = self.done = self.volume = 0
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return posixpath.basename(self.path.rstrip("/"))
+
+    @abc.abstractmethod
+    def members(self) -> Iterator[Member]:
+        """The files, each once, in the order in which they lie there.
+
+        Raises:
+            InputError: the source cannot be read, is damaged, or has a member that no data set has.
+        """
+
+
+def open_source(path: str) -> Source:
+    """The source at a path or URL: a folder, or an archive, plain or packed by gzip, bzip2 or xz.
+
+    Raises:
+        InputError: there is none, it is no archive, or what opens such URLs is not installed.
+    """
+    remote.require(path)
+    try:
+        if remote.isdir(path):
+            return Folder(path)
+        archive = Archive(path)
+        archive.size = remote.size(path)
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"Expected an archive (.tgz, .tar) or a folder, received {path}, which cannot be read "
+            f"({reason(error)}). Check the path."
+        ) from None
+    members = archive.members()
+    next(members, None)  # an error at the first member is one before anything is written
+    members.close()
+    archive.done = archive.volume = 0
+    return archive
+
+
+def recognise(name: str) -> tuple[Kind, Key, str]:
+    """What a path says that a file is: its kind, its model's id, its view's name.
+
+    The last two are empty where there are none.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    file = parts[-1] if parts else ""
+    kind, key, view = Kind.STRAY, (), ""
+    if len(parts) >= 4 and parts[-2] == "rendering":
+        key = parts[-4], parts[-3]
+        if match := _VIEW.fullmatch(file):
+            kind, view = Kind.VIEW, match[1]
+        else:
+            kind = _TEXTS.get(file, Kind.STRAY)
+    elif len(parts) >= 3 and file == "model.binvox":
+        kind, key = Kind.VOXELS, (parts[-3], parts[-2])
+    elif file.endswith(_NESTED):
+        kind = Kind.NESTED
+    if kind is Kind.STRAY or not name.isprintable() or max(map(len, parts)) > MAX_NAME:
+        return Kind.STRAY, (), ""
+    return kind, key, view
+
+
+class Folder(Source):
+    """A folder, and what lies below it, by name."""
+
+    def members(self) -> Iterator[Member]:
+        """See `Source.members`."""
+        return self._walk(self.path, MAX_DEPTH)
+
+    def _walk(self, folder, depth):
+        for name in self._list(folder):
+            path = posixpath.join(folder, name.rstrip("/"))
+            if not name.endswith(_FILES) and (name.endswith("/") or tf.io.gfile.isdir(path)):
+                if depth:
+                    yield from self._walk(path, depth - 1)
+                continue
+            yield Member(path, *recognise(path), lambda path=path: self._read(path))
+
+    def _list(self, folder):
+        try:
+            return sorted(tf.io.gfile.listdir(folder))
+        except tf.errors.OpError as error:
+            raise self._unreadable(folder, error) from None
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename "
+                "or remove that file."
+            ) from None
+
+    def _read(self, path):
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = file.read(MAX_MEMBER + 1)
+        except tf.errors.OpError as error:
+            raise self._unreadable(path, error) from None
+        if len(content) > MAX_MEMBER:
+            raise _too_large(path)
+        self.volume += len(content)
+        return content
+
+    def _unreadable(self, path, error):
+        return InputError(
+            f"Expected to read {path} of {self.path}, received: {reason(error)}. Check the folder "
+            "and its permissions."
+        )
+
+
+class Archive(Source):
+    """A tar archive, read forwards."""
+
+    def members(self) -> Iterator[Member]:
+        """See `Source.members`."""
+        with tf.io.gfile.GFile(self.path, "rb") as file:
+            yield from self._members(file)
+
+    def _members(self, file):
+        stream, tar = self._attempt("", lambda: self._open(file))
+        last = ""
+        while info := self._attempt(last, lambda: _next(stream, tar)):
+            self._refuse_hostile(info)
+            last = info.name
+            if info.isfile():
+                self.volume = stream.tell()
+                place = f"{_shown(info.name)} in {self.path}"
+                read = functools.partial(self._read, stream, info, place)
+                yield Member(place, *recognise(info.name), read)
+
+    def _open(self, file):
+        stream = _Forward(io.BufferedReader(_Unpacked(file, self), _BUFFER))
+        return stream, tarfile.TarFile(fileobj=stream, tarinfo=_Info, encoding="utf-8")
+
+    def _read(self, stream, info, place):
+        if info.size > MAX_MEMBER:
+            raise _too_large(place, info.size)
+        return self._attempt(info.name, lambda: stream.content(info.offset_data, info.size))
+
+    def _attempt(self, last, call):
+        """What a call gives; `last` is the newest member's name, for the message where it fails."""
+        try:
+            return call()
+        except Exception as error:  # on damaged headers tarfile raises whatever comes up
+            after = f"after the member {_shown(last)}" if last else "at its start"
+            raise InputError(
+                f"Expected a whole tar archive, plain or packed by gzip, bzip2 or xz, received "
+                f"{self.path}, which cannot be read {after} ({_short(error)}). Get it again."
+            ) from None
+
+    def _refuse_hostile(self, info):
+        name = info.name
+        if name.startswith("/") or (".." in name and ".." in name.split("/")):
+            fault = "leads out of the archive's folder"
+        elif not (info.isfile() or info.isdir()) or info.issparse():
+            fault = "is neither a plain file nor a folder but a link, a device or the like"
+        else:
+            return
+        raise InputError(
+            f"Expected an archive of plain files and folders, received {self.path}, whose member "
+            f"{_shown(name)} {fault}. Do not unpack it; get it again from a source you trust."
+        )
+
+
+class _Damaged(Exception):
+    """An archive does not go on as it should."""
+
+
+def _next(stream, tar):
+    """The next member; None at the end of the archive, which is read on to its checksum."""
+    stream.allowance = MAX_HEADERS
+    info = tar.next()
+    tar.members.clear()  # both grow with the archive otherwise
+    tar.pax_headers.clear()
+    if info is None:
+        stream.finish()
+    return info
+
+
+class _Info(tarfile.TarInfo):
+    """A member's header; that of a plain file with a short name is read in a third of the time.
+
+    Half of the time that it takes to read the original's archives went into them.
+    """
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        name, size, checksum = buf[:100].rstrip(b"\0"), buf[124:136], buf[148:156]
+        size, checksum = size.strip(b"\0 "), checksum.strip(b"\0 ")
+        is_plain = (
+            len(buf) == tarfile.BLOCKSIZE
+            and buf[156:157] == tarfile.REGTYPE
+            and name.isascii()
+            and b"\0" not in name
+            and not buf[345:500].strip(b"\0")  # what stands before a longer name
+            and _is_octal(size)
+            and _is_octal(checksum)
+            and int(checksum, 8) == sum(buf[:148]) + sum(b" " * 8) + sum(buf[156:])
+        )
+        if not is_plain:
+            return super().frombuf(buf, encoding, errors)
+        info = cls(name.decode())
+        info.size = int(size, 8)
+        return info
+
+
+def _is_octal(digits):
+    return bool(digits) and not digits.strip(b"01234567")
+
+
+class _Forward:
+    """A file for `tarfile` that only goes forwards and reads no more than it may.
+
+    Attributes:
+        allowance: bytes that `read` may still give.
+    """
+
+    def __init__(self, file):
+        self._file = file
+        self._position = 0
+        self._last = b""
+        self.allowance = MAX_HEADERS
+
+    def tell(self):
+        return self._position
+
+    def read(self, size):
+        """What `tarfile` reads by itself: headers, the size of which is a claim of theirs."""
+        if not 0 <= size <= self.allowance:
+            raise _Damaged(f"headers of more than {MAX_HEADERS} bytes for one member")
+        self.allowance -= size
+        self._last = self._file.read(size)
+        self._position += len(self._last)
+        return self._last
+
+    def seek(self, position):
+        if position < self._position:
+            raise _Damaged("a member of negative size")
+        while self._position < position:
+            skipped = len(self._file.read(min(position - self._position, _BUFFER)))
+            if not skipped:
+                raise _Damaged("it ends within a member")
+            self._position += skipped
+
+    def content(self, position, size):
+        """The bytes at a position, all of them."""
+        self.seek(position)
+        content = self._file.read(size)
+        self._position += len(content)
+        if len(content) < size:
+            raise _Damaged("it ends within a member")
+        return content
+
+    def finish(self):
+        """Reads on to the end, so that checksums are verified.
+
+        `tarfile` takes any block that is no header for the end; only one of zeros is.
+        """
+        if self._last.strip(b"\0") or not self._last:
+            raise _Damaged("it ends without an end mark")
+        while self._file.read(_BUFFER):
+            pass
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a file, decompressed as its first bytes say, a little at a time."""
+
+    def __init__(self, file, source):
+        self._file = file
+        self._source = source
+        source.done = 0
+        self._packed = self._more()
+        self._new_decoder = next(
+            (new for magic, new in _DECODERS.items() if self._packed.startswith(magic)), None
+        )
+        self._decoder = self._new_decoder and self._new_decoder()
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        piece = self._decoded(len(buffer)) if self._decoder else self._plain(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _more(self):
+        packed = self._file.read(_CHUNK)
+        self._source.done += len(packed)
+        return packed
+
+    def _plain(self, size):
+        packed = self._packed or self._more()
+        self._packed = packed[size:]
+        return packed[:size]
+
+    def _decoded(self, size):
+        while True:
+            if self._decoder.eof and not self._begin_next():
+                return b""
+            self._packed = self._packed or self._more()
+            at_end = not self._packed
+            try:
+                piece, self._packed = self._decoder.decode(self._packed, size)
+            except (zlib.error, OSError, lzma.LZMAError, EOFError) as error:
+                raise _Damaged(_short(error)) from None
+            if piece:
+                return piece
+            if at_end and not self._decoder.eof:
+                raise _Damaged("the compressed data end too early")
+
+    def _begin_next(self):
+        """Starts on what follows a compressed stream: another one, or zeros, which are padding."""
+        while True:
+            self._packed = self._packed.lstrip(b"\0")
+            if self._packed:
+                self._decoder = self._new_decoder()
+                return True
+            self._packed = self._more()
+            if not self._packed:
+                return False
+
+
+class _Gzip:
+    def __init__(self):
+        self._decoder = zlib.decompressobj(wbits=31)  # with gzip's header and checksum
+
+    @property
+    def eof(self):
+        return self._decoder.eof
+
+    def decode(self, packed, size):
+        """Up to `size` bytes, and what is left of `packed`."""
+        piece = self._decoder.decompress(packed, size)
+        return piece, self._decoder.unconsumed_tail or self._decoder.unused_data
+
+
+class _Block:
+    """bzip2 and xz, whose decoders keep what they were given."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+
+    @property
+    def eof(self):
+        return self._decoder.eof
+
+    def decode(self, packed, size):
+        """Up to `size` bytes, and what is left of `packed`."""
+        if not self._decoder.needs_input:
+            return self._decoder.decompress(b"", size), packed
+        piece = self._decoder.decompress(packed, size)
+        return piece, self._decoder.unused_data
+
+
+_DECODERS = {
+    b"\x1f\x8b": _Gzip,
+    b"BZh": lambda: _Block(bz2.BZ2Decompressor()),
+    b"\xfd7zXZ\0": lambda: _Block(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
+}
+
+
+def _too_large(place, size=None):
+    received = f"one of {size} bytes" if size else "a larger one"
+    return BadMember(
+        f"Expected a file of at most {MAX_MEMBER} bytes, received {received}: {place}."
+    )
+
+
+def _shown(name):
+    """A member's name, fit for a terminal."""
+    name = name if name.isprintable() else ascii(name)
+    return name if len(name) <= 200 else f"{name[:100]}...{name[-100:]}"
+
+
+def _short(error):
+    text = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
+    return text[:200] or type(error).__name__

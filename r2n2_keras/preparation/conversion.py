@@ -1,0 +1,349 @@
+"""Renderings and voxels, each streamed once, become shards.
+
+The voxels come first and stay in memory (80 MB for the whole set), so that it is known who is
+train, val and test before the first rendering comes; `packing` brings the renderings together.
+"""
+
+import dataclasses
+import struct
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+
+from r2n2_keras.data import binvox, splits
+from r2n2_keras.data.categories import SYNSET_IDS
+from r2n2_keras.data.images import MAX_PNG_EDGE
+from r2n2_keras.data.objects import Key, check_categories
+from r2n2_keras.errors import InputError
+from r2n2_keras.preparation import packing, shard_writer
+from r2n2_keras.preparation.archives import BadMember, Kind, Member, Source
+
+MAX_VOXELS = 400 << 20  # bytes of all voxels together
+MAX_UNPAIRED = 1_000_000  # models without voxels that are counted
+MAX_FAULTS = 20  # that are told one by one
+
+_MODEL_COST = 400  # bytes that Python takes to remember a model, about
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 33  # bytes, with the chunk that tells the size
+
+# Called at every file with the name of the stage, the source, the models so far and about how many
+# there will be; 0 where that is not known.
+Progress = Callable[[str, Source, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which models and views to prepare, and how to deal them.
+
+    Attributes:
+        split_rule: the arguments of `splits.assign`.
+        categories: names or synset ids; empty keeps all.
+        excluded: models to leave out.
+        limit: how many models; 0 keeps all.
+        views: numbers of the views to keep; empty keeps all.
+        skip_bad: leave models with unusable files out, instead of raising.
+    """
+
+    split_rule: dict
+    categories: tuple[str, ...] = ()
+    excluded: Collection[Key] = ()
+    limit: int = 0
+    views: tuple[int, ...] = ()
+    skip_bad: bool = False
+
+    def keeps_category(self, synset_id: str) -> bool:
+        """Whether `categories` keep one."""
+        return not self.categories or any(
+            synset_id in (category, SYNSET_IDS.get(category)) for category in self.categories
+        )
+
+    def keeps_view(self, view: str) -> bool:
+        """Whether `views` keep one, given by name."""
+        return not self.views or int(view) in self.views
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What was prepared.
+
+    Attributes:
+        manifest: the manifest that was written.
+        renderings: how many renderings it is about.
+        volume: bytes read from the sources, after decompression.
+        faults: what is wrong with the models that were left out for it; the first ones.
+        absent_views: numbers of `Choice.views` that no model has.
+    """
+
+    manifest: dict
+    renderings: int
+    volume: int
+    faults: list[str]
+    absent_views: list[int]
+
+
+def prepare(
+    renderings: Source,
+    voxels: Source,
+    out: str,
+    choice: Choice,
+    progress: Progress = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+    shard_bytes: int = shard_writer.SHARD_BYTES,
+    max_waiting: int = packing.MAX_WAITING,
+) -> Result:
+    """Writes shards of the models that have both renderings and voxels.
+
+    Args:
+        renderings: where the renderings come from.
+        voxels: where the voxels come from; may be the same archive.
+        out: folder or URL; what `prepare` has left there before is removed.
+        choice: what to keep.
+        progress: see `Progress`.
+        say: called with a line for the user.
+        shard_bytes: see `ShardWriter`.
+        max_waiting: see `Packer`.
+
+    Raises:
+        InputError: a source cannot be used, or no model is left; nothing is left in `out`, then.
+    """
+    tally = _Tally(choice.skip_bad)
+    same = voxels.path == renderings.path
+    models = _read_voxels(voxels, choice, tally, progress, count_others=not same)
+    volume = voxels.volume
+    _clear(out, say)
+    with shard_writer.ShardWriter(out, shard_bytes) as writer:
+        packer = packing.Packer(writer, models.parts, models.voxels, max_waiting)
+        _pack(renderings, choice, models, packer, tally, progress)
+        num_views = packer.num_views
+        without = models.parts.keys() - num_views.keys() - tally.bad
+        tally.left_out["models without renderings"] = len(without)
+        if not num_views:
+            raise _no_pairs(renderings, voxels, choice, tally)
+        image_size = struct.unpack(">II", _most_frequent(packer.image_sizes))
+        entries = {
+            "split_rule": splits.describe(**choice.split_rule),
+            "image_size": list(image_size),
+            "num_views": _most_frequent(Counter(num_views.values())),
+            "views": sorted(choice.views) or None,
+            "sources": {"renderings": renderings.name, "voxels": voxels.name},
+            "left_out": {kind: count for kind, count in tally.left_out.items() if count},
+        }
+        manifest = writer.finish({key: models.parts[key] for key in num_views}, entries)
+    return Result(
+        manifest,
+        renderings=sum(num_views.values()),
+        volume=volume + renderings.volume,
+        faults=tally.faults,
+        absent_views=sorted(set(choice.views) - {int(view) for view in packer.view_names}),
+    )
+
+
+def _clear(out, say):
+    """Removes what an earlier run left."""
+    removed = shard_writer.clear_folder(out)
+    if shard_writer.MANIFEST in removed:
+        say(f"Removed the prepared data that were in {out} ({len(removed)} files).")
+    elif removed:
+        say(f"Removed what an unfinished run had left in {out} ({len(removed)} files).")
+
+
+def check_png(content: bytes, place: str) -> None:
+    """Looks at the header of a PNG file.
+
+    Raises:
+        BadMember: it is none, or it claims more pixels than `images.MAX_PNG_EDGE` along an edge.
+    """
+    if len(content) < _PNG_HEADER or not (content.startswith(_PNG) and content[12:16] == b"IHDR"):
+        raise BadMember(
+            f"Expected a PNG, received {content[:8]!r} ({len(content)} bytes): {place}."
+        )
+    size = struct.unpack(">II", content[16:24])
+    if not all(0 < edge <= MAX_PNG_EDGE for edge in size):
+        raise BadMember(
+            f"Expected a PNG of 1 to {MAX_PNG_EDGE} pixels along each edge, received one that "
+            f"claims {size[0]}x{size[1]}: {place}."
+        )
+
+
+def check_voxels(content: bytes, place: str) -> None:
+    """Looks whether a binvox file holds an object.
+
+    Raises:
+        BadMember: it is none, is damaged, or has no occupied voxel.
+    """
+    try:
+        _, occupied = binvox.check(content, place)
+    except InputError as error:
+        raise BadMember(str(error)) from None
+    if not occupied:
+        raise BadMember(f"Expected an object, received a grid without an occupied voxel: {place}.")
+
+
+_CHECKS = {Kind.VIEW: check_png, Kind.VOXELS: check_voxels}
+
+
+class _Tally:
+    """Counts what is left out, and decides about unusable files.
+
+    Attributes:
+        left_out: how many, by kind.
+        bad: models with an unusable file.
+        faults: what is wrong with the first of them.
+    """
+
+    def __init__(self, skip_bad):
+        self.left_out = Counter()
+        self.bad: set[Key] = set()
+        self.faults: list[str] = []
+        self._skip_bad = skip_bad
+
+    def count_other(self, member: Member) -> None:
+        """Counts a file that is none of a model's."""
+        if member.kind in (Kind.STRAY, Kind.NESTED):
+            self.left_out[f"{member.kind.value}s"] += 1
+
+    def usable(self, member: Member) -> bytes | None:
+        """A file's bytes; None, and its model is bad, where they are of no use."""
+        try:
+            content = member.read()
+            if member.kind in _CHECKS:
+                _CHECKS[member.kind](content, member.place)
+            return content
+        except BadMember as error:
+            if not self._skip_bad:
+                raise InputError(
+                    f"{error} Get it again, leave the model out by --exclude, or give "
+                    "--on_bad_sample=skip."
+                ) from None
+            self._note(member.key, str(error))
+            return None
+
+    def _note(self, key, fault):
+        if key not in self.bad:
+            self.bad.add(key)
+            self.left_out["models with unusable files"] += 1
+            if len(self.faults) < MAX_FAULTS:
+                self.faults.append(fault)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Models:
+    """The models that have voxels.
+
+    Attributes:
+        ids: all of them.
+        parts: the part of the split of those that are wanted.
+        voxels: their binvox files.
+    """
+
+    ids: Collection[Key]
+    parts: dict[Key, str]
+    voxels: dict[Key, bytes]
+
+
+def _read_voxels(source, choice, tally, progress, count_others) -> _Models:
+    """Reads the binvox files that may be wanted, and deals the models."""
+    ids: dict[Key, None] = {}
+    voxels: dict[Key, bytes] = {}
+    kept = 0
+    seen = Counter()
+    for member in source.members():
+        progress("voxels", source, len(ids), 0)
+        seen[member.kind] += 1
+        if member.kind is not Kind.VOXELS:
+            if count_others:
+                tally.count_other(member)
+            continue
+        key = member.key
+        kept += _MODEL_COST if key not in ids else 0
+        ids[key] = None
+        if key not in choice.excluded and choice.keeps_category(key[0]):
+            kept -= len(voxels.pop(key, b""))
+            content = tally.usable(member)
+            if content is not None:
+                voxels[key] = content
+                kept += len(content)
+        if kept > MAX_VOXELS:
+            raise InputError(
+                f"Expected at most {MAX_VOXELS >> 20} MB of voxels, received more in {source.path} "
+                f"({len(ids)} models so far). Prepare some --categories at a time."
+            )
+    if not ids:
+        raise _no_files("voxels", "<synset_id>/<model_id>/model.binvox", source, seen)
+    check_categories(choice.categories, {synset_id for synset_id, _ in ids}, source.path)
+    return _deal(ids, voxels, choice, tally, source)
+
+
+def _deal(ids, voxels, choice, tally, source):
+    """Deals all models, so that leaving some out moves no other, and keeps the wanted ones."""
+    dealt = splits.assign(ids, **choice.split_rule)
+    tally.left_out["excluded models"] = sum(key in choice.excluded for key in ids)
+    tally.left_out["models that the split does not name"] = len(voxels.keys() - dealt.keys())
+    sound = {key: dealt[key] for key in voxels if key in dealt and key not in tally.bad}
+    if not sound:
+        raise InputError(
+            f"Expected voxels of models to prepare in {source.path}, received {len(ids)}, of which "
+            f"none is left ({_counts(tally)}). Change --categories, --exclude or --split."
+        )
+    parts = splits.limited(sound, choice.limit)
+    return _Models(ids, parts, {key: voxels[key] for key in parts})
+
+
+def _pack(source, choice, models, packer, tally, progress):
+    """Hands the files of the wanted models to the packer."""
+    for member in _wanted_renderings(source, choice, models, packer, tally, progress):
+        content = tally.usable(member)
+        if content is None:
+            packer.forget(member.key)
+        elif member.kind is Kind.VIEW:
+            packer.add_view(member.key, member.view, content)
+        else:
+            packer.add_cameras(member.key, content)
+    packer.flush()
+
+
+def _wanted_renderings(source, choice, models, packer, tally, progress) -> Iterator[Member]:
+    """The renderings and camera files of the wanted models; counts the others."""
+    seen = Counter()
+    unpaired: set[Key] = set()
+    for member in source.members():
+        progress("renderings", source, packer.num_models, len(models.parts))
+        seen[member.kind] += 1
+        key = member.key
+        if member.kind not in (Kind.VIEW, Kind.CAMERAS):
+            tally.count_other(member)
+        elif key in models.parts:
+            kept = member.kind is Kind.CAMERAS or choice.keeps_view(member.view)
+            if kept and key not in tally.bad:
+                yield member
+        elif key not in models.ids and choice.keeps_category(key[0]):
+            if len(unpaired) < MAX_UNPAIRED:
+                unpaired.add(key)
+    if not seen[Kind.VIEW]:
+        raise _no_files("renderings", "<synset_id>/<model_id>/rendering/NN.png", source, seen)
+    tally.left_out["models without voxels"] = len(unpaired)
+
+
+def _most_frequent(counts: Counter):
+    return counts.most_common(1)[0][0]
+
+
+def _counts(tally):
+    return ", ".join(f"{count} {kind}" for kind, count in tally.left_out.items() if count)
+
+
+def _no_files(flag, pattern, source, seen):
+    other = "renderings" if flag == "voxels" else "voxels"
+    swapped = seen[Kind.VIEW if flag == "voxels" else Kind.VOXELS]
+    advice = f"Are --{flag} and --{other} swapped?" if swapped else "Give other --" + flag + "."
+    return InputError(
+        f"Expected --{flag} with files .../{pattern}, received {source.path}, which has none among "
+        f"its {seen.total()} files. {advice}"
+    )
+
+
+def _no_pairs(renderings, voxels, choice, tally):
+    views = " " + ",".join(map(str, choice.views)) if choice.views else ""
+    return InputError(
+        f"Expected models with renderings{views} in {renderings.path} and voxels of the same id in "
+        f"{voxels.path}, received no such pair ({_counts(tally)}). Check both."
+    )

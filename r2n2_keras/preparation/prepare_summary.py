@@ -1,0 +1,111 @@
+"""What `prepare` shows: how far it is, and a summary at the end."""
+
+import resource
+import shlex
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from r2n2_keras.data.categories import category_of
+from r2n2_keras.data.objects import SPLITS
+from r2n2_keras.preparation.archives import Source
+from r2n2_keras.preparation.conversion import Result
+
+
+class Progress:
+    """Shows on a `progress.Bar` how far `prepare` is; called as `conversion.Progress`.
+
+    Args:
+        bar: the bar.
+    """
+
+    def __init__(self, bar):
+        self._bar = bar
+        self._stage = ""
+        self._started = 0.0
+
+    def __call__(self, stage: str, source: Source, models: int, total: int) -> None:
+        """Shows a stage; a folder's size is not known, but its number of models is."""
+        if stage != self._stage:
+            self._stage, self._started = stage, time.monotonic()
+            self._bar.begin()
+        done, size = (source.done, source.size) if source.size else (models, total)
+        rate = source.volume / 1e6 / max(time.monotonic() - self._started, 1e-3)
+        self._bar.update(done, size or None, f"{stage}: {models:,} models, {rate:.0f} MB/s")
+
+
+def print_summary(result: Result, out: str, seconds: float) -> None:
+    """Shows what was prepared, what was left out and what to do next."""
+    manifest = result.manifest
+    Console().print(_table(manifest), crop=False)
+    counts = [part["models"] for parts in manifest["models"].values() for part in parts.values()]
+    shards = manifest["shards"]
+    size = sum(shard["bytes"] for shard in shards) + manifest["index"]["bytes"]
+    print(
+        f"Wrote {_count(sum(counts), 'model')} with {_count(result.renderings, 'rendering')} to "
+        f"{out}: {_count(len(shards), 'shard')}, {_size(size)}, split {manifest['split_rule']}."
+    )
+    records = sum(shard["records"] for shard in shards)
+    if records > 2 * sum(counts):
+        print(
+            f"The files of a model lay far apart: {_count(records, 'record')}, which training "
+            "reads more slowly. An archive that goes model by model gives one record of each."
+        )
+    left_out = [f"{count:,} {kind}" for kind, count in manifest["left_out"].items()]
+    print(f"Left out: {', '.join(left_out) or 'nothing'}.")
+    for fault in result.faults:
+        print(f"  {fault}")
+    if result.absent_views:
+        print(f"No model has the views {', '.join(map(str, result.absent_views))} of --views.")
+    print(
+        f"Read {_size(result.volume)} in {seconds:,.1f} s, {_size(result.volume / seconds)}/s; "
+        f"peak memory {_size(peak_memory())}."
+    )
+    print(f"Next: python -m r2n2_keras.train --data_dir={shlex.quote(out)} --workdir=runs/mine")
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    try:
+        # Not `getrusage`: it counts what the process that started this one had.
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _table(manifest):
+    """Models by category and part of the split."""
+    models = manifest["models"]
+    rows = {}
+    for split, parts in models.items():
+        for synset_id, part in parts.items():
+            rows.setdefault(synset_id, dict.fromkeys(SPLITS, 0))[split] = part["models"]
+    table = Table("category", title="Models", title_justify="left")
+    for name in (*SPLITS, "all"):
+        table.add_column(name, justify="right")
+    lines = [
+        (category_of(synset_id), *(counts[split] for split in SPLITS))
+        for synset_id, counts in sorted(rows.items())
+    ]
+    totals = ("all", *(sum(column) for column in list(zip(*lines, strict=True))[1:]))
+    for number, (name, *counts) in enumerate([*lines, totals], start=1):
+        cells = (f"{count:,}" for count in (*counts, sum(counts)))
+        table.add_row(name, *cells, end_section=number == len(lines))
+    return table
+
+
+def _size(number):
+    """Bytes, for people."""
+    for unit in ("bytes", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.2f} GB"
+
+
+def _count(number, noun):
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

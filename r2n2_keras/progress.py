@@ -1,0 +1,73 @@
+"""The progress bar of all commands: on a terminal; elsewhere nothing is shown."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN = 0.2
+
+
+class Bar:
+    """A bar with a text before it; a context manager.
+
+    Args:
+        console: where to; standard output by default.
+        remaining: whether to show the time that is left.
+    """
+
+    def __init__(self, console: Console | None = None, remaining: bool = True):
+        self._console = console or Console()
+        columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+        if remaining:
+            columns += [TimeRemainingColumn(compact=True), TextColumn("left")]
+        self._progress = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = None
+        self._shown = 0.0
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a terminal to show it on."""
+        return self._console.is_terminal
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_):
+        self._progress.stop()
+
+    def update(self, done: float, total: float | None, text: str) -> None:
+        """Shows how far the work is.
+
+        Args:
+            done: what is done.
+            total: what there is to do; None where that is not known.
+            text: what is being done.
+        """
+        now = time.monotonic()
+        if done != total and now - self._shown < _SECONDS_BETWEEN:
+            return
+        self._shown = now
+        if self._task is None:
+            self._task = self._progress.add_task(text, total=total)
+        self._progress.update(self._task, completed=done, total=total, description=text)
+
+    def begin(self) -> None:
+        """Begins anew, at zero: another stage of the work, with another time that is left."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task, self._shown = None, 0.0
+
+    def counting(self, verb: str):
+        """A function of (done, total) that shows such as "Reading 3 of 20"."""
+        return lambda done, total: self.update(done, total, f"{verb} {done:,} of {total:,}")
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

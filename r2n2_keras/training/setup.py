@@ -1,0 +1,78 @@
+"""What a run starts from: data that suffice, how samples are drawn, weights."""
+
+from r2n2_keras import workdir as workdir_lib
+from r2n2_keras.data import pipeline
+from r2n2_keras.data.augmentation import Augmentation
+from r2n2_keras.errors import InputError
+from r2n2_keras.model.r2n2 import R2N2
+
+# Arguments of a network that it may start with other weights than its own in spite of.
+_FREE = ("name", "trainable", "background", "alpha")
+
+
+def check_data(config, parts):
+    """Tells whether the settings can train on these models, before anything is written.
+
+    Raises:
+        InputError: a split is empty or a model lacks views.
+    """
+    for split in ("train", "val"):
+        if not parts[split]:
+            raise InputError(
+                f"Expected at least one {split} model, received none. Give data with at least "
+                "three models of a category."
+            )
+    sampling = sampling_of(config)
+    flag = "--num_views"
+    pipeline.require_views(parts["train"], sampling.required_views, config.view_ids, flag)
+    pipeline.require_views(parts["val"], sampling.required_views, config.view_ids, flag)
+
+
+def sampling_of(config) -> pipeline.Sampling:
+    """How the settings say that training samples are drawn."""
+    return pipeline.Sampling(
+        batch_size=config.batch_size,
+        view_range=config.view_range,
+        view_ids=config.view_ids,
+        view_sampling=config.view_sampling,
+        seed=config.seed,
+        augmentation=Augmentation(
+            config.random_crop,
+            config.random_flip,
+            config.random_background,
+            config.color_jitter,
+        ),
+    )
+
+
+def initial_weights(config):
+    """The weights of `--init_from`; None where the run starts from fresh ones, or goes on.
+
+    Raises:
+        InputError: the file cannot be read, or holds another network.
+    """
+    goes_on = config.workdir and workdir_lib.has_checkpoint(config.workdir)
+    if not config.init_from or (goes_on and not config.overwrite):
+        return None
+    given, expected = R2N2.from_file(config.init_from), R2N2.from_preset(config.model)
+    received = given.get_config()
+    different = [
+        name
+        for name, value in expected.get_config().items()
+        if name not in _FREE and value != received[name]
+    ]
+    if different:
+        raise InputError(
+            f"Expected --init_from to be a network like --model={config.model}, received "
+            f"{config.init_from}, whose {', '.join(different)} differ. Give the --model that it "
+            "was made as, or another file."
+        )
+    return given.get_weights()
+
+
+def to_agree_on(config, replicas, parts):
+    """What has to be the same for all workers, in lines: settings, devices, names of objects."""
+    own = tuple(f"--{name}=" for name in ("workdir", "data_dir", "worker_timeout"))
+    flags = [line for line in config.to_flagfile().splitlines() if not line.startswith(own)]
+    names = [f"{part} {one.name}" for part in ("train", "val") for one in parts[part]]
+    return "\n".join([*flags, f"{replicas} devices in all", *names])

@@ -1,0 +1,127 @@
+"""The endless stream of training batches, and how it goes on without files that cannot be used."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+from r2n2_keras.data import pipeline
+from r2n2_keras.data.objects import Object
+from r2n2_keras.data.pipeline import Sampling
+from r2n2_keras.model.image_spec import ImageSpec
+from r2n2_keras.preparation import bad_files
+
+_AHEAD = 4  # batches
+
+
+class TrainingStream:
+    """The batches of `pipeline.training_batches`, which names bad samples or goes on without them.
+
+    Where a sample's own views or voxels cannot be used, the next model stands in for it, with views
+    drawn as if it had been its turn. That depends on the files, the seed and the step alone: the
+    other samples stay what they are, and a run that goes on later finds the same.
+
+    Args:
+        objects: the training objects.
+        image_spec: what the network expects to see.
+        grid_edge: cells along an edge of the grids that it predicts.
+        sampling: how samples are drawn.
+        skip: go on without a sample that cannot be used, instead of raising.
+        distribute: makes what is iterated over of a function of (worker, workers, parts) that gives
+            such datasets.
+
+    Attributes:
+        left_out: {name of the model: what is wrong with it}, of objects for which others stood in.
+    """
+
+    def __init__(
+        self,
+        objects: Sequence[Object],
+        image_spec: ImageSpec,
+        grid_edge: int,
+        sampling: Sampling,
+        skip: bool = False,
+        distribute: Callable = lambda dataset_of: dataset_of(),
+    ):
+        self._objects = objects
+        self._image_spec = image_spec
+        self._grid_edge = grid_edge
+        self._sampling = sampling
+        self._skip = skip
+        self._distribute = distribute
+        self._stand_ins: dict[tuple[int, int], int] = {}
+        self._made = None  # (first step, number of stand-ins, dataset): making one takes a while
+        self.left_out: dict[str, str] = {}
+
+    def dataset(self, first_step: int):
+        """The batches from number `first_step` on, distributed, without an end."""
+        key = first_step, len(self._stand_ins)
+        if self._made is None or self._made[:2] != key:
+            dataset_of = functools.partial(
+                pipeline.training_batches,
+                self._objects,
+                self._image_spec,
+                self._sampling,
+                grid_edge=self._grid_edge,
+                first_step=first_step,
+                stand_ins=self._stand_ins,
+            )
+            self._made = *key, self._distribute(dataset_of)
+        return self._made[2]
+
+    def batches(self, first_step: int) -> Iterator:
+        """The batches from number `first_step` on.
+
+        Raises:
+            BadSample: a file cannot be used, and bad samples are not skipped; or none is left.
+        """
+        step = first_step
+        while True:
+            iterator = iter(self.dataset(step))
+            while True:
+                try:
+                    batch = next(iterator)
+                except bad_files.OF_FILES:
+                    # What runs ahead, to fill several devices, may fail ahead of its turn.
+                    if not any(self._replace_bad(step + ahead) for ahead in range(_AHEAD)):
+                        raise  # every file is sound: the fault is elsewhere
+                    break
+                yield batch
+                step += 1
+
+    def names(self, step: int) -> list[str]:
+        """The objects in a batch, by name."""
+        return [self._objects[index].key for index, _ in self._samples(step)]
+
+    def _replace_bad(self, step):
+        """Finds stand-ins for the samples of a batch that cannot be used; False where all can."""
+        count = len(self._objects)
+        before = len(self._stand_ins)
+        samples = self._samples(step)
+        for place in range(self._sampling.batch_size):
+            tried = 0
+            while fault := self._fault(samples[place]):
+                tried += 1
+                if tried == count:
+                    raise bad_files.BadSample(
+                        f"Expected training objects with sound files, received {count} of which "
+                        f"none can be used, such as: {fault}"
+                    )
+                self._stand_ins[step, place] = (samples[place][0] + 1) % count
+                samples = self._samples(step)
+        return len(self._stand_ins) > before
+
+    def _samples(self, step):
+        return pipeline.batch_samples(self._objects, self._sampling, step, self._stand_ins)
+
+    def _fault(self, sample):
+        """What is wrong with a sample; None where nothing is."""
+        one, views = self._objects[sample[0]], sample[1]
+        try:
+            bad_files.check(one, self._grid_edge, views)
+        except bad_files.BadSample as error:
+            if not self._skip:
+                raise
+            if one.name not in self.left_out:
+                print(f"Going on without {one.name}: {error}", flush=True)
+            self.left_out[one.name] = str(error)
+            return str(error)
+        return None

@@ -1,0 +1,116 @@
+"""The folder of a run: what is in it, and its `metrics.csv`."""
+
+import csv
+import fcntl
+import os
+import re
+import shutil
+
+from r2n2_keras.errors import InputError
+from r2n2_keras.files import replacing
+
+FLAGS, SPLIT, METRICS, MODEL = "flags.cfg", "split.json", "metrics.csv", "model.keras"
+CURVES, CHECKPOINTS, TENSORBOARD = "curves.png", "checkpoints", "tensorboard"
+EVALUATION, REPORT, EXAMPLES = "evaluation.json", "evaluation.md", "examples.png"
+_OF_TRAINING = (FLAGS, SPLIT, METRICS, MODEL, CURVES)
+_OF_ONE_RUN = (*_OF_TRAINING, CHECKPOINTS, TENSORBOARD, EVALUATION, REPORT, EXAMPLES)
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "samples",
+    "seconds",
+    "loss",
+    "iou",
+    "val_loss",
+    "val_iou",
+    "learning_rate",
+)
+
+
+def has_checkpoint(workdir: str) -> bool:
+    """Whether there is a checkpoint, sound or not, to go on from."""
+    folder = os.path.join(workdir, CHECKPOINTS)
+    return os.path.isdir(folder) and any(name.startswith("step-") for name in os.listdir(folder))
+
+
+def lock(folder):
+    """Keeps other processes from training in a folder for as long as this process lives.
+
+    Raises:
+        InputError: one does.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"Expected a --workdir in which nothing trains, received {folder}, where another "
+            "process does. Stop it, or give another --workdir."
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+
+
+def clear_partial(workdir):
+    """Removes what a training process that was killed left half written."""
+    for name in os.listdir(workdir):
+        if re.fullmatch(rf"partial-\d+\.({'|'.join(map(re.escape, _OF_TRAINING))})", name):
+            os.remove(os.path.join(workdir, name))
+
+
+def remove(workdir):
+    """Removes a run, and says so."""
+    # Interrupted in between, what is left is refused to other settings: these go last.
+    order = [
+        CHECKPOINTS,
+        *(name for name in _OF_ONE_RUN if name not in (CHECKPOINTS, FLAGS)),
+        FLAGS,
+    ]
+    names = [name for name in order if os.path.lexists(os.path.join(workdir, name))]
+    for name in names:
+        path = os.path.join(workdir, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    if names:
+        print(f"Removed from {workdir}: {', '.join(names)}.")
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file that appears under its name only when it is whole."""
+    with replacing(path) as partial, open(partial, "w") as file:
+        file.write(text)
+
+
+def read_metrics(workdir: str) -> list[dict]:
+    """The lines of `metrics.csv` as numbers; none where there is no such file."""
+    path = os.path.join(workdir, METRICS)
+    if not os.path.isfile(path):
+        return []
+    try:
+        with open(path, newline="") as file:
+            return [
+                {
+                    name: int(row[name]) if name in ("step", "samples") else float(row[name])
+                    for name in COLUMNS
+                }
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"Expected the metrics of a run, received {path}, which cannot be read "
+            f"({type(error).__name__}: {error}). Remove it to go on without that history."
+        ) from None
+
+
+def write_metrics(workdir: str, rows: list[dict]) -> None:
+    """Writes `metrics.csv`: one line per evaluation."""
+    lines = [",".join(COLUMNS)]
+    for row in rows:
+        lines.append(",".join(f"{row[name]:.9g}" for name in COLUMNS))
+    write_text(os.path.join(workdir, METRICS), "\n".join(lines) + "\n")
+
+
+def best_row(rows: list[dict]) -> dict | None:
+    """The evaluation whose weights are in `model.keras`: the first of the best."""
+    return max(rows, key=lambda row: row["val_iou"], default=None)

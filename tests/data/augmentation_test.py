@@ -1,0 +1,256 @@
+"""Augmentation and the original's other ways: each part against NumPy, and the seed decides all."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from r2n2_keras.data import images
+from r2n2_keras.data.augmentation import Augmentation
+from r2n2_keras.data.images import Transform
+from r2n2_keras.model.image_spec import ImageSpec
+
+
+def _pixels(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _composited(rgba, background):
+    """float64 (H, W, 3): the definition of alpha compositing; the background is (3,)."""
+    colour, alpha = rgba[..., :3] / 255, rgba[..., 3:] / 255
+    return colour * alpha + np.asarray(background) / 255 * (1 - alpha)
+
+
+def _frame(image_size=127, **settings):
+    return ImageSpec(image_size, **{"channels": 3, "background": 240, **settings})
+
+
+def _png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _transforms(augmentation, count=200, seed=5):
+    draws = augmentation.draw(tf.constant([seed, 7], tf.int64), [count])
+    transforms = augmentation.transforms(draws)
+    return [transforms.of(view) for view in range(count)]
+
+
+# Cropping.
+
+
+def test_evaluation_crops_the_centre():
+    rgba = _pixels(137, 137, 4)
+    image = images.view(rgba, _frame())
+    np.testing.assert_allclose(image, _composited(rgba[5:132, 5:132], 240), atol=1e-6)
+    image = images.view(rgba, _frame(channels=4))
+    np.testing.assert_allclose(image, rgba[5:132, 5:132] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "cropped"),
+    [(127, 127, True), (137, 127, True), (130, 135, True), (138, 127, False), (126, 137, False)],
+)
+def test_only_what_is_slightly_larger_is_cropped(height, width, cropped):
+    rgba = _pixels(height, width, 4)
+    rgba[..., 3] = 255
+    top, left = (height - 127) // 2, (width - 127) // 2
+    expected = rgba[max(top, 0) :, max(left, 0) :][:127, :127, :3] / 255
+    image = images.view(rgba, _frame()).numpy()
+    same = expected.shape == image.shape and np.abs(image - expected).max() < 1e-6
+    assert same == cropped
+
+
+def test_random_crops_come_from_everywhere():
+    coordinates = np.stack(np.meshgrid(np.arange(137), np.arange(137), indexing="ij"), axis=-1)
+    rgba = np.dstack([coordinates, np.full((137, 137, 2), 255)]).astype(np.uint8)
+    corners = []
+    for transform in _transforms(Augmentation(random_crop=True)):
+        image = images.view(rgba, _frame(), transform).numpy()
+        top, left = np.rint(image[0, 0, :2] * 255).astype(int)
+        np.testing.assert_allclose(image, rgba[top:, left:][:127, :127, :3] / 255, atol=1e-6)
+        corners.append((top, left))
+    assert {top for top, _ in corners} == {left for _, left in corners} == set(range(11))
+    assert len(set(corners)) > 80, "down and right are drawn apart: 98 of 121 are expected"
+
+
+def test_a_picture_that_is_scaled_is_not_cropped():
+    rgba = _pixels(137, 137, 4)
+    transform = Transform(place=tf.constant([0.9, 0.9]))
+    np.testing.assert_array_equal(
+        images.view(rgba, _frame(64), transform), images.view(rgba, _frame(64))
+    )
+
+
+# Mirroring.
+
+
+def test_every_other_picture_is_mirrored():
+    rgba = _pixels(20, 20, 4)
+    plain = images.view(rgba, _frame(20)).numpy()
+    mirrored = 0
+    for transform in _transforms(Augmentation(random_flip=True)):
+        image = images.view(rgba, _frame(20), transform).numpy()
+        if not np.array_equal(image, plain):
+            np.testing.assert_array_equal(image, plain[:, ::-1])
+            mirrored += 1
+    assert 75 < mirrored < 125
+
+
+# Colours.
+
+
+def test_random_backgrounds_are_levels_of_the_range():
+    clear = np.zeros((8, 8, 4), np.uint8)
+    levels = []
+    for transform in _transforms(Augmentation(random_background=(225, 255)), 400):
+        image = images.view(clear, _frame(8), transform).numpy() * 255
+        assert np.ptp(image, axis=(0, 1)).max() == 0
+        levels.append(image[0, 0])
+    levels = np.array(levels)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    for channel in np.rint(levels).astype(int).T:
+        assert set(channel) == set(range(225, 256))
+    assert abs(np.corrcoef(levels.T)[0, 1]) < 0.2, "channels are drawn apart"
+
+
+def test_a_random_background_is_composited():
+    rgba = _pixels(8, 8, 4)
+    transform = Transform(background=tf.constant([10.0, 100.0, 200.0]))
+    np.testing.assert_allclose(
+        images.view(rgba, _frame(8), transform), _composited(rgba, [10, 100, 200]), atol=1e-6
+    )
+
+
+def _jittered(rgb, brightness, contrast, saturation):
+    """Colours in [0, 1], step by step: towards grey, away from mid-grey, lighter."""
+    grey = (rgb * [0.299, 0.587, 0.114]).sum(axis=-1, keepdims=True)
+    rgb = saturation * rgb + (1 - saturation) * grey
+    return brightness * contrast * rgb + 0.5 * (1 - contrast)
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.99))
+def test_jitter_is_that_of_numpy(seed, strength):
+    rgba = _pixels(6, 6, 4, seed=seed)
+    augmentation = Augmentation(color_jitter=strength)
+    draws = augmentation.draw(tf.constant([seed, 0], tf.int64), [1])
+    image = images.view(rgba, _frame(6), augmentation.transforms(draws[0]))
+    factors = 1 + strength * (2 * draws[0, 6:].numpy().astype(float) - 1)
+    colour, alpha = rgba[..., :3] / 255, rgba[..., 3:] / 255
+    expected = _jittered(colour, *factors) * alpha + 240 / 255 * (1 - alpha)
+    np.testing.assert_allclose(image, np.clip(expected, 0, 1), atol=2e-6)
+
+
+def test_jitter_leaves_the_background_alone():
+    clear = _pixels(8, 8, 4)
+    clear[..., 3] = 0
+    for transform in _transforms(Augmentation(color_jitter=0.5), 20):
+        np.testing.assert_allclose(images.view(clear, _frame(8), transform), 240 / 255, atol=1e-6)
+
+
+def test_raw_rgba_keeps_its_colours():
+    rgba = _pixels(8, 8, 4)
+    for transform in _transforms(Augmentation(random_background=(0, 255), color_jitter=0.5), 5):
+        np.testing.assert_allclose(images.view(rgba, _frame(8, channels=4), transform), rgba / 255)
+
+
+@pytest.mark.parametrize("background", [240, 0])
+def test_the_originals_alpha_shows_the_bare_colour_of_every_pixel_but_clear_ones(background):
+    rgba = _pixels(16, 16, 4)
+    rgba[:5, :, 3], rgba[5:8, :, 3], rgba[8:10, :, 3] = 0, 1, 255
+    expected = np.where(rgba[..., 3:] == 0, background, rgba[..., :3]) / 255
+    frame = _frame(16, alpha="threshold", background=background)
+    np.testing.assert_allclose(images.view(rgba, frame), expected, atol=1e-6)
+
+
+def test_the_original_step_by_step():
+    """Its `data_augmentation.py` in NumPy, with this package's draws."""
+    rgba = _pixels(137, 137, 4)
+    rgba[:60, :, 3] = 0
+    augmentation = Augmentation(True, True, (225, 255))
+    seen_flips = set()
+    for transform in _transforms(augmentation, 20):
+        picture = np.where(rgba[..., 3:] == 0, look.background, rgba[..., :3])
+        top, left = (int(place * 11) for place in look.place)
+        picture = picture[top : top + 127, left : left + 127]
+        if look.mirrored:
+            picture = picture[:, ::-1]
+        seen_flips.add(bool(look.mirrored))
+        image = images.view(rgba, _frame(alpha="threshold"), transform)
+        np.testing.assert_allclose(image, picture / 255, atol=1e-6)
+    assert seen_flips == {True, False}
+
+
+# Draws.
+
+
+ALL = Augmentation(True, True, (0, 255), 0.4)
+
+
+def test_the_seed_decides_everything():
+    rgba = _pixels(137, 137, 4)
+    content = _png(rgba)
+    for frame in (_frame(), _frame(64)):
+        first, again = (
+            [
+                images.view(images.png(content), frame, transform)
+                for transform in _transforms(ALL, 3)
+            ]
+            for _ in range(2)
+        )
+        others = [
+            images.view(images.png(content), frame, transform)
+            for transform in _transforms(ALL, 3, seed=6)
+        ]
+        for one, other, another in zip(first, again, others, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert np.abs(one - another).max() > 0.05
+
+
+def test_nothing_is_drawn_where_nothing_varies():
+    assert Augmentation().draw(tf.constant([0, 0], tf.int64), [3]) is None
+    assert Augmentation().transforms(None) == Transform()
+
+
+def test_eager_and_in_a_dataset_are_the_same():
+    rgba = _pixels(137, 137, 4)
+    draws = ALL.draw(tf.constant([3, 1], tf.int64), [4])
+    dataset = tf.data.Dataset.from_tensor_slices(draws).map(
+        lambda draw: images.view(rgba, _frame(), ALL.transforms(draw))
+    )
+    for draw, image in zip(draws, dataset, strict=True):
+        np.testing.assert_allclose(
+            image, images.view(rgba, _frame(), ALL.transforms(draw)), atol=1e-6
+        )
+
+
+AUGMENTATIONS = [
+    Augmentation(),
+    Augmentation(random_crop=True),
+    Augmentation(random_flip=True),
+    Augmentation(random_background=(0, 255)),
+    Augmentation(color_jitter=0.3),
+    ALL,
+]
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=str)
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    "sizes",
+    [[(137, 137)] * 3, [(127, 127), (130, 137), (128, 129)], [(137, 137), (60, 90), (200, 127)]],
+    ids=["all the same", "all cropped", "some scaled"],
+)
+def test_several_at_once_are_each_on_its_own(augmentation, channels, sizes):
+    contents = [_png(_pixels(*size, 4, seed=number)) for number, size in enumerate(sizes)]
+    transforms = augmentation.transforms(augmentation.draw(tf.constant([2, 1], tf.int64), [3]))
+    frame = _frame(channels=channels)
+    images = tf.function(lambda: images.renderings(tf.constant(contents), 3, frame, transforms))()
+    for number, content in enumerate(contents):
+        expected = images.view(images.png(content), frame, transforms.of(number))
+        np.testing.assert_allclose(images[number], expected, atol=1e-6)

@@ -1,0 +1,395 @@
+"""Archives and folders as streams of files: what is in them, and what must be refused."""
+
+import bz2
+import gzip
+import io
+import itertools
+import lzma
+import tarfile
+import tracemalloc
+
+import hypothesis.strategies as st
+import packed
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+
+from r2n2_keras.errors import InputError
+from r2n2_keras.preparation import archives
+from r2n2_keras.preparation.archives import Archive, BadMember, Kind, open_source, recognise
+
+MODEL = "03001627/m0"
+VIEW = f"ShapeNetRendering/{MODEL}/rendering/00.png"
+FILES = packed.files(chairs=2, tables=1, views=2)
+
+
+def read(path):
+    """{(kind, key, view): bytes} of a source."""
+    return {(m.kind, m.key, m.view): m.read() for m in open_source(str(path)).members()}
+
+
+def expected(files):
+    return {recognise(name): data for name, data in files.items()}
+
+
+def refusal(path):
+    """The one line with which reading an archive to its end is refused."""
+    with pytest.raises(InputError) as error:
+        for member in open_source(str(path)).members():
+            if member.kind is Kind.VIEW:
+                member.read()
+    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
+    return str(error.value)
+
+
+def peak_memory(call):
+    """Bytes that Python allocates at most during a call."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def header(name, **attributes):
+    info = tarfile.TarInfo(name)
+    for attribute, value in attributes.items():
+        setattr(info, attribute, value)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "key", "view"),
+    [
+        ("ShapeNetRendering/a/b/rendering/00.png", Kind.VIEW, ("a", "b"), "00"),
+        ("./a/b/rendering/123.png", Kind.VIEW, ("a", "b"), "123"),
+        ("x/./y//a/b/rendering/07.png", Kind.VIEW, ("a", "b"), "07"),
+        ("a/b/rendering/rendering_metadata.txt", Kind.CAMERAS, ("a", "b"), ""),
+        ("a/b/rendering/renderings.txt", Kind.LIST, ("a", "b"), ""),
+        ("data/ShapeNetVox32/a/b/model.binvox", Kind.VOXELS, ("a", "b"), ""),
+        ("ShapeNetRendering/rendering_only.tgz", Kind.NESTED, (), ""),
+        ("ShapeNetVox32/a/binvox.tgz", Kind.NESTED, (), ""),
+        ("a/b/rendering/0.png", Kind.STRAY, (), ""),
+        ("a/b/rendering/00.PNG", Kind.STRAY, (), ""),
+        ("a/b/rendering/._00.png", Kind.STRAY, (), ""),
+        ("b/rendering/00.png", Kind.STRAY, (), ""),
+        ("./b/rendering/00.png", Kind.STRAY, (), ""),
+        ("a/b/00.png", Kind.STRAY, (), ""),
+        ("b/model.binvox", Kind.STRAY, (), ""),
+        ("a/b/model.mat", Kind.STRAY, (), ""),
+        ("a/b\n/model.binvox", Kind.STRAY, (), ""),
+        ("a/b\x1b[2J/rendering/00.png", Kind.STRAY, (), ""),
+        (f"a/{'b' * 201}/model.binvox", Kind.STRAY, (), ""),
+        ("", Kind.STRAY, (), ""),
+    ],
+)
+def test_files_are_known_by_the_end_of_their_path(name, kind, key, view):
+    assert recognise(name) == (kind, key, view)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w:"])
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_every_packing_gives_the_same_files(tmp_path, mode, tar_format):
+    path = tmp_path / "data"  # known by its content: it has no suffix
+    folder = "a folder with a long name of its own/" * 3
+    with tarfile.open(path, mode, format=tar_format) as tar:
+        for name, data in FILES.items():
+            tar.addfile(header(folder + name, size=len(data)), io.BytesIO(data))
+    assert read(path) == expected(FILES)
+
+
+def test_a_folder_gives_the_same_files(tmp_path):
+    tree = packed.write_tree(tmp_path / "tree", FILES)
+    assert read(tree) == expected(FILES)
+    renderings = packed.half(FILES, "ShapeNetRendering")
+    assert read(tree / "ShapeNetRendering") == expected(renderings)
+    assert read(f"{tree}/ShapeNetRendering/") == expected(renderings)
+
+
+def test_a_folder_that_leads_into_itself_is_read_to_a_depth(tmp_path):
+    tree = packed.write_tree(tmp_path / "tree", FILES)
+    (tree / "loop").symlink_to(tree)
+    assert read(tree) == expected(FILES)
+
+
+def test_urls(tmp_path):
+    packed.write_tar(tmp_path / "a.tgz", FILES.items())
+    there = {f"ram://urls/tree/{name}": data for name, data in FILES.items()}
+    there["ram://urls/a.tgz"] = (tmp_path / "a.tgz").read_bytes()
+    for name, data in there.items():
+        tf.io.gfile.makedirs(name.rpartition("/")[0])
+        with tf.io.gfile.GFile(name, "wb") as file:
+            file.write(data)
+    assert read("ram://urls/a.tgz") == read("ram://urls/tree") == expected(FILES)
+
+
+def test_streams_in_a_row_and_padding_are_one_archive(tmp_path):
+    packed.write_tar(tmp_path / "plain.tar", FILES.items(), "w:")
+    plain = (tmp_path / "plain.tar").read_bytes()
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        pieces = [compress(plain[:5000]), compress(plain[5000:9000]), compress(plain[9000:])]
+        (tmp_path / "packed").write_bytes(b"".join(pieces) + bytes(512))
+        assert read(tmp_path / "packed") == expected(FILES)
+
+
+def test_reading_is_up_to_the_caller(tmp_path):
+    path = packed.write_tar(tmp_path / "a.tgz", FILES.items())
+    members = open_source(path).members()
+    seen = {recognise(name): None for name in FILES}
+    for number, member in enumerate(members):
+        seen[member.kind, member.key, member.view] = member.read() if number % 3 == 0 else None
+    assert len(seen) == len(FILES)
+    assert {k: v for k, v in seen.items() if v is not None}.items() <= expected(FILES).items()
+
+
+def test_how_much_is_done(tmp_path):
+    source = open_source(packed.write_tar(tmp_path / "a.tgz", FILES.items()))
+    assert (source.name, source.done) == ("a.tgz", 0)
+    for _ in source.members():
+        pass
+    assert source.done == source.size == (tmp_path / "a.tgz").stat().st_size
+    assert source.volume > sum(map(len, FILES.values()))
+
+
+@given(
+    name=st.text(st.characters(min_codepoint=32, max_codepoint=300), max_size=120),
+    size=st.integers(0, 2**40),
+    mode=st.integers(0, 0o7777),
+    kind=st.sampled_from([b"0", b"\0", b"1", b"2", b"3", b"5", b"6", b"7", b"S", b"V"]),
+    tar_format=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT]),
+    damage=st.none() | st.tuples(st.integers(0, 511), st.integers(0, 255)),
+)
+@example("a/b", 5, 0o644, b"0", tarfile.USTAR_FORMAT, None)
+@example("a" * 60 + "/" + "b" * 60, 5, 0o644, b"0", tarfile.USTAR_FORMAT, None)
+def test_a_header_read_the_short_way_says_what_tarfile_says(
+    name, size, mode, kind, tar_format, damage
+):
+    info = header(name, size=size, mode=mode, type=kind)
+    try:
+        block = bytearray(info.tobuf(tar_format, "utf-8", "surrogateescape")[-512:])
+    except ValueError:  # a name that this format cannot hold
+        return
+    if damage:
+        block[damage[0]] = damage[1]
+
+    def parsed(cls):
+        try:
+            info = cls.frombuf(bytes(block), "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return None
+        return info.name, info.size, info.type, info.isfile(), info.isdir(), info.issparse()
+
+    assert parsed(archives._Info) == parsed(tarfile.TarInfo)
+
+
+# What must be refused.
+
+
+def _claim(name, size, kind=tarfile.REGTYPE):
+    """A header alone, as an archive: what it announces does not come."""
+    return header(name, size=size, type=kind).tobuf(tarfile.GNU_FORMAT)
+
+
+def _sparse_map(count):
+    """A sparse file of pax format 1.0, whose map says that it has `count` entries."""
+    info = header("a/b/rendering/00.png", size=1 << 30)
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    return info.tobuf(tarfile.PAX_FORMAT) + f"{count}\n".encode() + (b"1" * 31 + b"\n") * (1 << 17)
+
+
+HOSTILE_MEMBERS = {
+    "climbing": header("../evil.png"),
+    "climbing deep": header("a/b/../../../evil.txt"),
+    "climbing folder": header("a/..", type=tarfile.DIRTYPE),
+    "absolute": header("/etc/evil"),
+    "symbolic link": header(VIEW, type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    "hard link": header("stray", type=tarfile.LNKTYPE, linkname=VIEW),
+    "device": header("stray", type=tarfile.CHRTYPE),
+    "disk": header("stray", type=tarfile.BLKTYPE),
+    "pipe": header("stray", type=tarfile.FIFOTYPE),
+    "unknown type": header("stray", type=b"Z"),
+}
+
+
+@pytest.mark.parametrize("member", HOSTILE_MEMBERS.values(), ids=HOSTILE_MEMBERS)
+def test_hostile_members_are_named(tmp_path, member):
+    path = packed.write_tar(tmp_path / "a.tgz", [*FILES.items(), member])
+    line = refusal(path)
+    assert f"member {member.name} " in line
+    assert path in line
+
+
+def test_a_name_cannot_write_to_the_terminal(tmp_path):
+    path = packed.write_tar(tmp_path / "a.tgz", [header("../\x1b[2Jevil\nline")])
+    assert r"\x1b[2Jevil\nline" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        _claim("long name", 10 << 30, tarfile.GNUTYPE_LONGNAME),
+        _claim("long link", 10 << 30, tarfile.GNUTYPE_LONGLINK),
+        _claim("pax", 10 << 30, tarfile.XHDTYPE),
+        _claim("global pax", 10 << 30, tarfile.XGLTYPE),
+        _claim("negative", -512),
+        _claim("negative", -(1 << 40)),
+        _claim("negative pax", -512, tarfile.XHDTYPE),
+        _claim("stray", 1 << 62),
+        _claim("stray", 10 << 30) + bytes(100_000),
+        b"".join(_claim("chain", 0, tarfile.GNUTYPE_LONGNAME) for _ in range(3000)),
+        _sparse_map(1 << 60),
+        _sparse_map(10),
+    ],
+    ids=["long name", "long link", "pax", "global pax", "negative", "very negative", "negative pax",
+         "beyond all", "10 GB stray", "chain", "endless sparse map", "sparse"],
+)  # fmt: skip
+def test_claims_are_refused_in_bounded_memory(tmp_path, claim):
+    packed.write_tar(tmp_path / "start.tar", FILES.items(), "w:")
+    start = (tmp_path / "start.tar").read_bytes().rstrip(b"\0")
+    start += bytes(-len(start) % 512)
+    for content in (claim, start + claim, start + claim + bytes(1 << 20)):
+        path = tmp_path / "a.tar"
+        path.write_bytes(content)
+        lines = []
+        assert peak_memory(lambda lines=lines, path=path: lines.append(refusal(path))) < 12 << 20
+        assert str(path) in lines[0]
+
+
+@pytest.mark.parametrize("size", [archives.MAX_MEMBER + 1, 10 << 30])
+def test_a_wanted_file_of_a_size_that_none_has(tmp_path, size):
+    path = tmp_path / "a.tar"
+    path.write_bytes(_claim(VIEW, size) + bytes(100_000))
+    member = next(open_source(str(path)).members())
+    with pytest.raises(BadMember, match=f"received one of {size} bytes: {VIEW} in {path}"):
+        member.read()
+
+
+def test_a_large_file_in_a_folder(tmp_path):
+    tree = packed.write_tree(tmp_path, {VIEW: b""})
+    with open(tree / VIEW, "wb") as file:
+        file.truncate(10 << 30)
+    (member,) = open_source(str(tree)).members()
+
+    def bad():
+        with pytest.raises(BadMember, match=str(tree / VIEW)):
+            member.read()
+
+    assert peak_memory(bad) < 20 << 20
+
+
+def test_a_bomb_of_zeros_takes_no_memory(tmp_path):
+    size = 32 << 20
+    content = _claim("stray", size) + bytes(size) + _claim("pax", 10 << 30, tarfile.XHDTYPE)
+    for name, compress in (("gz", gzip.compress), ("xz", lzma.compress)):
+        path = tmp_path / name
+        path.write_bytes(compress(content))
+        assert path.stat().st_size < 100_000
+        assert peak_memory(lambda path=path: refusal(path)) < 12 << 20
+
+
+def test_a_dictionary_larger_than_memory(tmp_path):
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
+    empty = io.BytesIO()
+    with tarfile.open(fileobj=empty, mode="w:"):
+        pass
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(lzma.compress(empty.getvalue(), filters=filters))
+    assert "Memory usage limit" in refusal(path)
+
+
+def test_global_headers_do_not_pile_up(tmp_path):
+    path = tmp_path / "a.tar"
+    with open(path, "wb") as file:
+        for number in range(60):
+            info = header("x")
+            record = {f"key{number}": "x" * 500_000}
+            file.write(info.create_pax_global_header(record) + header("stray").tobuf())
+        file.write(bytes(1024))
+    assert peak_memory(lambda: [None for _ in open_source(str(path)).members()]) < 12 << 20
+
+
+def test_many_members_do_not_pile_up(tmp_path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(header("stray").tobuf() * 10_000 + bytes(1024))
+    assert peak_memory(lambda: [None for _ in open_source(str(path)).members()]) < 4 << 20
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w:"])
+def test_truncated_anywhere(tmp_path, mode):
+    content = packed.files(chairs=4, tables=0, views=4)
+    content = {name: data + bytes(range(256)) * 8 for name, data in content.items()}
+    whole = tmp_path / "whole"
+    packed.write_tar(whole, content.items(), mode)
+    whole = whole.read_bytes()
+    path = tmp_path / "cut.tgz"
+    ends = {*range(0, len(whole), 1000), len(whole) - 1, len(whole) - 9} if mode != "w:" else {
+        # Behind the first block of zeros, which is the end mark, nothing is missed.
+        *range(0, len(whole.rstrip(b"\0")), 1000)
+    }  # fmt: skip
+    assert len(ends) > 2
+    for end in ends:
+        path.write_bytes(whole[:end])
+        assert str(path) in refusal(path)
+
+
+def test_a_cut_between_members_names_the_last_one(tmp_path):
+    path = tmp_path / "a.tar"
+    packed.write_tar(path, [("a/b/model.binvox", bytes(512)), ("second", b"")], "w:")
+    path.write_bytes(path.read_bytes()[:1024])
+    line = refusal(path)
+    assert "after the member a/b/model.binvox" in line
+    assert "without an end mark" in line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text, but no archive\n" * 100, b"PK\x03\x04" + bytes(600), b"\x1f\x8b", b"BZh9",
+     gzip.compress(b"text, but no archive\n" * 100, mtime=0), gzip.compress(b"", mtime=0)],
+)  # fmt: skip
+def test_no_archive(tmp_path, content):
+    path = tmp_path / "a.tgz"
+    path.write_bytes(content)
+    assert f"received {path}, which cannot be read at its start" in refusal(path)
+
+
+def test_garbage_behind_the_archive(tmp_path):
+    path = tmp_path / "a.tgz"
+    packed.write_tar(path, FILES.items())
+    path.write_bytes(path.read_bytes() + b"garbage")
+    assert str(path) in refusal(path)
+
+
+def test_a_wrong_checksum(tmp_path):
+    path = tmp_path / "a.tgz"
+    packed.write_tar(path, FILES.items())
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    assert "incorrect data check" in refusal(path)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(InputError, match=r"received .*nothing.tgz, which cannot be read"):
+        open_source(str(tmp_path / "nothing.tgz"))
+    with pytest.raises(InputError, match=r"received scheme://host/a\.tgz"):
+        open_source("scheme://host/a.tgz")
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_damage_is_refused_or_harmless(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "damaged.tar"
+    packed.write_tar(path, itertools.islice(FILES.items(), 6), "w:")
+    content = bytearray(path.read_bytes()[:8000])
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        for member in Archive(str(path)).members():
+            assert len(member.read()) <= archives.MAX_MEMBER
+    except InputError as error:
+        assert str(path) in str(error)
