@@ -139,16 +139,17 @@ def read_manifest(data_dir: str) -> dict:
         InputError: the manifest or a shard is damaged, or of another version.
     """
     path = posixpath.join(data_dir, MANIFEST)
+    content = _read(path)
     try:
-        manifest = json.loads(_read(path))
+        manifest = json.loads(content)
         version = manifest["format_version"]
         sizes = {shard["name"]: shard["bytes"] for shard in manifest["shards"]}
         texts = [manifest["split_rule"], manifest["index"]["sha256"], *sizes]
         if not all(isinstance(text, str) for text in texts) or any("/" in name for name in sizes):
             raise TypeError("names and checksums are strings")
+        if not all(type(size) is int and size > 0 for size in sizes.values()):
+            raise TypeError("sizes are numbers above 0")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(
             f"Expected the manifest of prepared data, received {path}, which cannot be read "
             f"({type(error).__name__}: {error}). Prepare the data again."

@@ -191,7 +191,7 @@ def _list(folder):
     if not remote.isdir(folder):
         return []
     try:
-        return sorted(name.rstrip("/") for name in remote.listdir(folder))
+        return sorted(name.rstrip("/") for name in remote.listdir(folder, pipes=False))
     except UnicodeDecodeError as error:
         raise InputError(
             f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename or "

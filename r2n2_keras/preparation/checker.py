@@ -92,9 +92,7 @@ def read(path: str) -> bytes:
         BadFile: it cannot be read, or has more than `MAX_FILE` bytes.
     """
     try:
-        size = remote.size(path)
-        # What is no plain file, such as a pipe, has no size, and reading it may never end.
-        content = remote.read(path, MAX_FILE + 1) if size else b""
+        content = remote.read(path, MAX_FILE + 1)
     except OSError as error:
         raise unreadable(path, error) from None
     check_size(len(content), path)

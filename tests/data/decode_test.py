@@ -13,18 +13,19 @@ from PIL import Image
 from r2n2_keras.data import binvox, binvox_graph, images
 from r2n2_keras.data.binvox import Voxels
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.image_spec import ImageSpec
 from r2n2_keras.shapes.camera import Camera
 
 PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
-def _frame(image_size, channels=3, background=255, **settings):
-    return ImageSpec(image_size, channels, 32, background, **settings)
+def _spec(image_size, channels=3, background=255, **settings):
+    return ImageSpec(image_size, channels, background, **settings)
 
 
-def _rendering(content, frame):
+def _rendering(content, spec):
     """A rendering as training decodes it."""
-    return images.renderings(tf.convert_to_tensor(content)[None], 1, frame)[0]
+    return images.renderings(tf.convert_to_tensor(content)[None], 1, spec)[0]
 
 
 def _encoded(pixels, kind="PNG", **options):
@@ -59,7 +60,7 @@ def _in_dataset(function, *contents):
 def test_three_channels_composite_on_the_background(decoder, background):
     rgba = _pixels(16, 16, 4)
     rgba[:4, :, 3], rgba[4:8, :, 3] = 0, 255
-    image = decoder(_encoded(rgba), _frame(16, 3, background))
+    image = decoder(_encoded(rgba), _spec(16, 3, background))
     assert image.dtype == tf.float32 and image.shape == (16, 16, 3)
     np.testing.assert_allclose(image, _composited(rgba, background), atol=1e-6)
 
@@ -73,8 +74,8 @@ def test_colours_under_transparent_pixels_never_show(size):
     assert (clean != dirty).any()
     for decoder in (_rendering, images.picture):
         np.testing.assert_array_equal(
-            decoder(_encoded(clean), _frame(size, 3, 255)),
-            decoder(_encoded(dirty), _frame(size, 3, 255)),
+            decoder(_encoded(clean), _spec(size, 3, 255)),
+            decoder(_encoded(dirty), _spec(size, 3, 255)),
         )
 
 
@@ -82,7 +83,7 @@ def test_colours_under_transparent_pixels_never_show(size):
 def test_four_channels_keep_raw_rgba(decoder):
     rgba = _pixels(16, 16, 4)
     rgba[:8, :, 3] = 0
-    image = decoder(_encoded(rgba), _frame(16, 4, 255))
+    image = decoder(_encoded(rgba), _spec(16, 4, 255))
     np.testing.assert_array_equal(image, rgba.astype(np.float32) / np.float32(255))
 
 
@@ -92,7 +93,7 @@ def test_eager_and_in_a_dataset_are_the_same(decoder, channels):
     contents = [_encoded(_pixels(*shape, 4)) for shape in ((20, 20), (13, 31), (64, 50))]
 
     def decoded(content):
-        return decoder(content, _frame(20, channels, 200))
+        return decoder(content, _spec(20, channels, 200))
 
     for content, image in zip(contents, _in_dataset(decoded, *contents), strict=True):
         assert image.shape == (20, 20, channels)
@@ -110,16 +111,16 @@ def test_grey_rgb_and_their_alpha():
         (_encoded(rgb), np.concatenate([rgb, opaque], axis=-1)),
         (_encoded(np.dstack([rgb, alpha])), np.dstack([rgb, alpha])),
     ):
-        image = images.picture(content, _frame(12, 3, 77))
+        image = images.picture(content, _spec(12, 3, 77))
         np.testing.assert_allclose(image, _composited(rgba, 77), atol=1e-6)
         np.testing.assert_array_equal(
-            images.picture(content, _frame(12, 4, 77)), rgba.astype(np.float32) / np.float32(255)
+            images.picture(content, _spec(12, 4, 77)), rgba.astype(np.float32) / np.float32(255)
         )
 
 
 def test_sixteen_bits_and_palettes():
     deep = np.random.default_rng(0).integers(0, 2**16, (12, 12), dtype=np.uint16)
-    image = images.picture(_encoded(deep), _frame(12, 3, 255))
+    image = images.picture(_encoded(deep), _spec(12, 3, 255))
     np.testing.assert_allclose(image, np.stack([deep / 65535] * 3, axis=-1), atol=1 / 255)
 
     palette = Image.fromarray(_pixels(12, 12, 3)).quantize(16)
@@ -127,25 +128,25 @@ def test_sixteen_bits_and_palettes():
     palette.save(file, "PNG", transparency=0)
     rgba = np.asarray(Image.open(file).convert("RGBA"))
     assert 0 < (rgba[..., 3] == 0).sum() < 144
-    image = images.picture(file.getvalue(), _frame(12, 3, 255))
+    image = images.picture(file.getvalue(), _spec(12, 3, 255))
     np.testing.assert_allclose(image, _composited(rgba, 255), atol=1e-6)
 
 
 def test_jpeg_bmp_and_gif():
     smooth = np.stack(np.meshgrid(np.arange(0, 240, 10), np.arange(0, 240, 10)), axis=-1)
     rgb = np.dstack([smooth, smooth[..., :1]]).astype(np.uint8)
-    image = images.picture(_encoded(rgb, "BMP"), _frame(24, 3, 255))
+    image = images.picture(_encoded(rgb, "BMP"), _spec(24, 3, 255))
     np.testing.assert_allclose(image, rgb / 255, atol=1e-6)
     content = _encoded(rgb, "JPEG", quality=95, subsampling=0)
-    np.testing.assert_allclose(images.picture(content, _frame(24, 3, 255)), rgb / 255, atol=0.03)
+    np.testing.assert_allclose(images.picture(content, _spec(24, 3, 255)), rgb / 255, atol=0.03)
     grey = _encoded(rgb[..., 0], "JPEG", quality=95)
-    image = images.picture(grey, _frame(24, 3, 255))
+    image = images.picture(grey, _spec(24, 3, 255))
     np.testing.assert_allclose(image, rgb[..., [0, 0, 0]] / 255, atol=0.03)
 
     frames = [Image.fromarray(np.full((24, 24, 3), level, np.uint8)) for level in (50, 200)]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    image = images.picture(file.getvalue(), _frame(24, 3, 255))
+    image = images.picture(file.getvalue(), _spec(24, 3, 255))
     np.testing.assert_allclose(image, np.full((24, 24, 3), 50 / 255), atol=0.01)
 
 
@@ -153,9 +154,9 @@ def test_jpeg_bmp_and_gif():
 @pytest.mark.parametrize("decoder", [_rendering, images.picture])
 def test_what_is_no_picture_is_an_error(decoder, content):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decoder(content, _frame(16, 3, 255))
+        decoder(content, _spec(16, 3, 255))
     with pytest.raises(tf.errors.InvalidArgumentError):
-        _in_dataset(lambda content: decoder(content, _frame(16, 3, 255)), content)
+        _in_dataset(lambda content: decoder(content, _spec(16, 3, 255)), content)
 
 
 @pytest.mark.parametrize("decoder", [_rendering, images.picture])
@@ -163,14 +164,14 @@ def test_a_truncated_png_is_an_error(decoder):
     content = _encoded(_pixels(137, 137, 4))
     for size in (len(content) // 3, len(content) * 9 // 10, len(content) - 1):
         with pytest.raises(tf.errors.InvalidArgumentError):
-            decoder(content[:size], _frame(127, 3, 255))
+            decoder(content[:size], _spec(127, 3, 255))
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 8), (8, 20), (20, 7)])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channels):
     rgba = _pixels(height, width, 4)
-    image = images.view(rgba, _frame(20, channels, 99)).numpy()
+    image = images.view(rgba, _spec(20, channels, 99)).numpy()
     beside = 99 / 255 if channels == 3 else 0.0
     expected = np.full((20, 20, channels), beside)
     top, left = (20 - height) // 2, (20 - width) // 2
@@ -182,12 +183,12 @@ def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channel
 def test_frames_of_the_right_size_are_untouched_and_others_keep_their_mean():
     rgba = _pixels(40, 40, 4)
     rgba[..., 3] = 255
-    np.testing.assert_allclose(images.view(rgba, _frame(40, 3, 0)), rgba[..., :3] / 255, rtol=1e-6)
-    smaller = images.view(rgba, _frame(10, 3, 0)).numpy()
+    np.testing.assert_allclose(images.view(rgba, _spec(40, 3, 0)), rgba[..., :3] / 255, rtol=1e-6)
+    smaller = images.view(rgba, _spec(10, 3, 0)).numpy()
     assert smaller.mean() == pytest.approx(rgba[..., :3].mean() / 255, abs=0.01)
     # Antialiased: averages of noise vary less than the noise.
     assert smaller.std() < 0.5 * (rgba[..., :3] / 255).std()
-    larger = images.view(np.full((10, 10, 4), 255, np.uint8), _frame(33, 3, 0))
+    larger = images.view(np.full((10, 10, 4), 255, np.uint8), _spec(33, 3, 0))
     np.testing.assert_allclose(larger, np.ones((33, 33, 3)), atol=1e-6)
 
 
@@ -199,7 +200,7 @@ def test_real_photos_without_alpha(real_data):
             expected = np.asarray(picture.convert("RGB")) / 255
         height, width, _ = expected.shape
         image = images.picture(
-            tf.io.read_file(str(path)), _frame(max(height, width), 3, 255)
+            tf.io.read_file(str(path)), _spec(max(height, width), 3, 255)
         ).numpy()
         top, left = (max(height, width) - height) // 2, (max(height, width) - width) // 2
         inner = image[top : top + height, left : left + width]
@@ -319,7 +320,7 @@ def test_every_cut_of_a_file_is_an_error():
 
 @pytest.mark.parametrize(
     ("decoder", "argument"),
-    [(_rendering, _frame(16)), (images.picture, _frame(16)), (binvox_graph.decode, 4)],
+    [(_rendering, _spec(16)), (images.picture, _spec(16)), (binvox_graph.decode, 4)],
 )
 def test_no_python_runs_in_the_graph(decoder, argument):
     function = tf.function(lambda content: decoder(content, argument))

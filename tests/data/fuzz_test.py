@@ -15,6 +15,7 @@ from PIL import Image
 from r2n2_keras.data import binvox, binvox_graph, images
 from r2n2_keras.data.binvox import Voxels
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.image_spec import ImageSpec
 
 EDGE = 4  # cells along the axes of the grids here
 SIZE = 12  # edge of the frame that pictures are put into
@@ -32,13 +33,12 @@ def _graph(function):
     return tf.function(function, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 
 
-def _frame():
-    return ImageSpec(image_size=SIZE, channels=4, grid_edge=EDGE, background=255)
+SPEC = ImageSpec(SIZE, 4, 255)
 
 
 DECODERS = {
-    "rendering": _graph(lambda content: images.renderings(content[None], 1, _frame())[0]),
-    "picture": _graph(lambda content: images.picture(content, _frame())),
+    "rendering": _graph(lambda content: images.renderings(content[None], 1, SPEC)[0]),
+    "picture": _graph(lambda content: images.picture(content, SPEC)),
     "binvox": _graph(lambda content: binvox_graph.decode(content, EDGE)),
 }
 

@@ -100,7 +100,7 @@ def of_shards(folder, categories=()):
 def of_data(data):
     """{(part of the split, model): (voxels, {view: rendering})}."""
     return {
-        (part, model.key): (
+        (part, model.name): (
             model.files.read_voxels(),
             {view: model.files.read_view(view) for view in model.views},
         )

@@ -8,8 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from r2n2_keras.data import images, picture_limits
+from r2n2_keras.model.image_spec import ImageSpec
 
-FRAME = ImageSpec(8, 3, 32, 255)
+SPEC = ImageSpec(8, 3, 255)
 OPTIONS = {"WEBP lossless": {"lossless": True}}
 
 
@@ -68,7 +69,7 @@ def _check(content, most):
 )
 def test_pictures_that_claim_too_many_pixels(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
-        images.picture(_claiming(kind, 16_000), FRAME, 10**6)
+        images.picture(_claiming(kind, 16_000), SPEC, 10**6)
     _check(_claiming(kind, 8), 10**6)
 
 

@@ -19,7 +19,7 @@ from packed import CHAIR, R2N2, TABLE
 from r2n2_keras.data import shards, splits, trees
 from r2n2_keras.data.binvox import MAGIC
 from r2n2_keras.errors import InputError
-from r2n2_keras.preparation import packing, shard_writer
+from r2n2_keras.preparation import conversion, packing, shard_writer
 
 FILES = packed.files()
 
@@ -76,18 +76,18 @@ def test_the_graph_reads_the_same(truth, tmp_path, max_waiting):
     both = no_pack(tmp_path, members)
     packed.prepare(both, both, tmp_path / "out", max_waiting=max_waiting)
     data = shards.read_prepared(str(tmp_path / "out"))
-    scattered = any(len(model.files.records) > 1 for model in data.models)
+    scattered = any(len(model.files.records) > 1 for model in data.objects)
     assert scattered == (max_waiting == 0)
-    table = shards.ShardTable(data.models)
+    table = shards.ShardTable(data.objects)
     read = tf.function(table.read, input_signature=[_spec((), tf.int64), _spec([None], tf.string)])
     read_voxels = tf.function(table.read_voxels, input_signature=[_spec((), tf.int64)])
     found = {}
-    for index, model in enumerate(data.models):
+    for index, model in enumerate(data.objects):
         views = list(reversed(model.views)) + [model.views[0]]
         pngs, voxels = read(tf.constant(index, tf.int64), tf.constant(views))
         assert voxels == read_voxels(tf.constant(index, tf.int64))
-        found[model.key] = voxels.numpy(), dict(zip(views, pngs.numpy().tolist(), strict=True))
-        assert pngs[-1] == found[model.key][1][model.views[0]]
+        found[model.name] = voxels.numpy(), dict(zip(views, pngs.numpy().tolist(), strict=True))
+        assert pngs[-1] == found[model.name][1][model.views[0]]
     assert found == {key: files for (_, key), files in truth.items()}
 
 
@@ -152,7 +152,7 @@ def test_of_a_file_that_comes_twice_the_last_counts(tmp_path):
         both = no_pack(tmp_path, [*FILES.items(), *again.items()])
         packed.prepare(both, both, tmp_path / "out", max_waiting=max_waiting)
         data = shards.read_prepared(str(tmp_path / "out"))
-        (model,) = (model for model in data.models if model.key == name)
+        (model,) = (model for model in data.objects if model.name == name)
         assert model.files.read_view("01") == packed.png("later")
         assert model.files.read_voxels() == packed.voxels(40)
         assert model.views == ("00", "01", "02")
@@ -334,9 +334,9 @@ def test_the_split_is_that_of_the_tree(tree, tmp_path, rule):
     packed.prepare(tree, tree, tmp_path, split_rule=rule, views=(1,))
     data = shards.read_prepared(str(tmp_path))
     assert data.split_rule == expected.split_rule
-    assert [model.key for model in data.parts["test"]] == [m.key for m in expected.parts["test"]]
-    assert {p: {m.key for m in ms} for p, ms in data.parts.items()} == {
-        p: {m.key for m in ms} for p, ms in expected.parts.items()
+    assert [model.name for model in data.parts["test"]] == [m.name for m in expected.parts["test"]]
+    assert {p: {m.name for m in ms} for p, ms in data.parts.items()} == {
+        p: {m.name for m in ms} for p, ms in expected.parts.items()
     }
 
 
@@ -439,7 +439,7 @@ def test_sources_that_do_not_fit(tree, tmp_path):
 
 
 def test_more_voxels_than_memory_should_hold(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(preparation, "MAX_VOXELS", 2_000)
+    monkeypatch.setattr(conversion, "MAX_VOXELS", 2_000)
     with pytest.raises(InputError, match="Prepare some --categories at a time"):
         packed.prepare(tree, tree, tmp_path / "out")
 
@@ -494,7 +494,7 @@ def test_an_error_leaves_nothing(tree, tmp_path):
 KILLED = """
 import os, signal, sys
 import packed
-from r2n2_keras.data import shard_writer
+from r2n2_keras.preparation import shard_writer
 from r2n2_keras.preparation.shard_writer import ShardWriter
 
 tree, out, reference = sys.argv[1:]
@@ -625,7 +625,7 @@ def test_categories_and_exclusions_of_prepared_data(prepared, truth):
         name: files for name, files in truth.items() if TABLE in name[1]
     }
     data = shards.read_prepared(str(prepared), excluded={(CHAIR, "m0")})
-    assert len(data.models) == len(truth) - 1
+    assert len(data.objects) == len(truth) - 1
     with pytest.raises(InputError, match="received charr"):
         shards.read_prepared(str(prepared), ["charr"])
     with pytest.raises(InputError, match="none that --categories and --exclude leave"):
