@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pictures import encoded, random_pixels
+from PIL import Image
 
 from r2n2_keras.data import binvox, binvox_graph, images
 from r2n2_keras.data.binvox import Voxels

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 from pictures import composited, encoded, random_pixels
+from PIL import Image
 
 from r2n2_keras.data import binvox, binvox_graph, images
 from r2n2_keras.model.image_spec import ImageSpec

@@ -4,8 +4,8 @@ import io
 
 import pytest
 import tensorflow as tf
-from PIL import Image
 from pictures import encoded, random_pixels
+from PIL import Image
 
 from r2n2_keras.data import images, picture_limits
 from r2n2_keras.model.image_spec import ImageSpec
