@@ -198,8 +198,10 @@ def os_errors(path: str):
             raise
         import tensorflow as tf
 
-        absent = isinstance(error, tf.errors.NotFoundError)
         text = reason(error).removeprefix(f"{path}; ")
+        if isinstance(error, (tf.errors.UnavailableError, tf.errors.DeadlineExceededError)):
+            raise ConnectionError(errno.EIO, text, path) from None  # no fault of the file
+        absent = isinstance(error, tf.errors.NotFoundError)
         raise OSError(errno.ENOENT if absent else errno.EIO, text, path) from None
 
 
