@@ -98,11 +98,6 @@ def isfile(path: str) -> bool:
     return _gfile().exists(path) if _scheme(path) else os.path.isfile(path)
 
 
-def exists(path: str) -> bool:
-    """Whether there is anything of that path."""
-    return _gfile().exists(path) if _scheme(path) else os.path.exists(path)
-
-
 def listdir(folder: str, pipes: bool = True) -> list[str]:
     """Sorted names in a folder; object stores add a slash to those of folders.
 

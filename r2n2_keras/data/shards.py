@@ -129,7 +129,7 @@ class ShardFiles:
 def is_prepared(data_dir: str) -> bool:
     """Whether a folder is one that `prepare` finished."""
     remote.require(data_dir)
-    return remote.exists(posixpath.join(data_dir, MANIFEST))
+    return remote.isfile(posixpath.join(data_dir, MANIFEST))
 
 
 def read_manifest(data_dir: str) -> dict:

@@ -169,7 +169,7 @@ def list_objects(
         with_renderings = set(_list(posixpath.join(roots.renderings, synset_id)))
         for model_id in _list(posixpath.join(roots.voxels, synset_id)):
             files = roots.files(synset_id, model_id)
-            if not remote.exists(files.voxels):
+            if not remote.isfile(files.voxels):
                 continue
             keys.append((synset_id, model_id))
             names = _list(files.renderings) if model_id in with_renderings else ()
