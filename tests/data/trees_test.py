@@ -8,7 +8,7 @@ import pytest
 
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.data.objects import Object
-from r2n2_keras.data.trees import TreeFiles, list_objects
+from r2n2_keras.data.trees import FileType, TreeFiles, list_objects, recognise
 from r2n2_keras.errors import InputError
 
 CHAIR, TABLE, OTHER = "03001627", "04379243", "00000042"
@@ -184,3 +184,32 @@ def test_category_names():
         assert category_of(synset_id) == category
         assert len(synset_id) == 8 and synset_id.isdecimal()
     assert category_of("00000042") == "00000042"
+
+
+@pytest.mark.parametrize(
+    ("name", "file_type", "key", "view"),
+    [
+        ("ShapeNetRendering/a/b/rendering/00.png", FileType.VIEW, ("a", "b"), "00"),
+        ("./a/b/rendering/123.png", FileType.VIEW, ("a", "b"), "123"),
+        ("x/./y//a/b/rendering/07.png", FileType.VIEW, ("a", "b"), "07"),
+        ("a/b/rendering/rendering_metadata.txt", FileType.CAMERAS, ("a", "b"), ""),
+        ("a/b/rendering/renderings.txt", FileType.LIST, ("a", "b"), ""),
+        ("data/ShapeNetVox32/a/b/model.binvox", FileType.VOXELS, ("a", "b"), ""),
+        ("ShapeNetRendering/rendering_only.tgz", FileType.ARCHIVE, (), ""),
+        ("ShapeNetVox32/a/binvox.tgz", FileType.ARCHIVE, (), ""),
+        ("a/b/rendering/0.png", FileType.OTHER, (), ""),
+        ("a/b/rendering/00.PNG", FileType.OTHER, (), ""),
+        ("a/b/rendering/._00.png", FileType.OTHER, (), ""),
+        ("b/rendering/00.png", FileType.OTHER, (), ""),
+        ("./b/rendering/00.png", FileType.OTHER, (), ""),
+        ("a/b/00.png", FileType.OTHER, (), ""),
+        ("b/model.binvox", FileType.OTHER, (), ""),
+        ("a/b/model.mat", FileType.OTHER, (), ""),
+        ("a/b\n/model.binvox", FileType.OTHER, (), ""),
+        ("a/b\x1b[2J/rendering/00.png", FileType.OTHER, (), ""),
+        (f"a/{'b' * 201}/model.binvox", FileType.OTHER, (), ""),
+        ("", FileType.OTHER, (), ""),
+    ],
+)
+def test_files_are_known_by_the_end_of_their_path(name, file_type, key, view):
+    assert recognise(name) == (file_type, key, view)

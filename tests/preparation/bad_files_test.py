@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import re
+import shutil
+import zlib
 
 import named
 import numpy as np
@@ -10,15 +12,39 @@ import pytest
 import tensorflow as tf
 from named import COUNT, FRAME, VIEWS
 
-from r2n2_keras.data import binvox, pipeline
+from r2n2_keras.data import binvox, pipeline, trees
 from r2n2_keras.data.binvox import Voxels
 from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.data.trees import list_objects
 from r2n2_keras.errors import InputError
-from r2n2_keras.preparation import bad_files
+from r2n2_keras.preparation import bad_files, checker
+from r2n2_keras.preparation.checker import BadFile
 from r2n2_keras.training.stream import TrainingStream
 
+EDGE = 4  # cells along the axes of the grids
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("named")
+    named.write_tree(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def models(root):
+    return list_objects(str(root))[0]
+
+
+@pytest.fixture
+def damaged(root, tmp_path):
+    """The same files, for a test that breaks some of them."""
+    return shutil.copytree(root, tmp_path / "damaged")
+
+
+def _training_batches(models, sampling, **settings):
+    return pipeline.training_batches(models, FRAME, sampling, grid_edge=EDGE, **settings)
 
 
 def _batches(stream, first_step, steps):
@@ -26,7 +52,7 @@ def _batches(stream, first_step, steps):
 
 
 def _evaluate(models):
-    return pipeline.evaluation_batches(models, FRAME, batch_size=3, num_views=2)
+    return pipeline.evaluation_batches(models, FRAME, batch_size=3, num_views=2, grid_edge=EDGE)
 
 
 def _one_line(function):
@@ -39,7 +65,7 @@ def _one_line(function):
 
 def test_explained_changes_nothing_where_all_is_well(models):
     expected = named.who(_evaluate(models))
-    assert named.who(bad_files.explained(_evaluate(models), models, FRAME, 3, 2)) == expected
+    assert named.who(bad_files.explained(_evaluate(models), models, EDGE, 3, 2)) == expected
 
 
 BINVOX = "ShapeNetVox32/03001627/m5/model.binvox"
@@ -48,6 +74,14 @@ PNG = "ShapeNetRendering/03001627/m5/rendering/01.png"
 
 def _cut(path):
     path.write_bytes(path.read_bytes()[:-3])
+
+
+def _claim(path):
+    """4 billion pixels in a file of a few bytes: they are never decoded."""
+    content = bytearray(path.read_bytes())
+    content[16:24] = b"\xff\xff\xff\xff" * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
 
 
 def _empty(path):
@@ -59,19 +93,20 @@ def _larger(path):
 
 
 DAMAGES = {
-    "a truncated PNG": (PNG, _cut, "Expected a PNG, received PATH, which cannot be decoded"),
-    "no PNG at all": (PNG, lambda path: path.write_text("no picture"), "Expected a PNG"),
-    "an empty PNG": (PNG, lambda path: path.write_bytes(b""), "Expected a PNG"),
-    "a PNG that went away": (PNG, lambda path: path.unlink(), "Expected a PNG"),
-    "a truncated binvox": (BINVOX, _cut, "PATH: expected run lengths that fill 4x4x4 cells"),
-    "no binvox at all": (BINVOX, lambda path: path.write_text("?"), "PATH: expected a binvox file"),
+    "a truncated PNG": (PNG, _cut, "expected a PNG, received one that cannot be decoded "),
+    "no PNG at all": (PNG, lambda path: path.write_text("a text"), "expected a PNG, received 6 by"),
+    "an empty PNG": (PNG, lambda path: path.write_bytes(b""), "expected a PNG, received an empty"),
+    "a PNG that went away": (PNG, lambda path: path.unlink(), "expected to read it, received: No"),
+    "a PNG of too many pixels": (PNG, _claim, "expected a PNG of 1 to 4096 pixels along each edge"),
+    "a truncated binvox": (BINVOX, _cut, "expected run lengths that fill 4x4x4 cells"),
+    "no binvox at all": (BINVOX, lambda path: path.write_text("?"), "expected a binvox file"),
     "a binvox that went away": (
         BINVOX,
         lambda path: path.unlink(),
-        "Expected a binvox file, received PATH, which cannot be read",
+        "expected to read it, received",
     ),
-    "another grid": (BINVOX, _larger, "PATH: expected 4 cells along each axis.*received 5x5x5"),
-    "an empty grid": (BINVOX, _empty, "PATH: expected an object, received a grid without"),
+    "another grid": (BINVOX, _larger, "expected 4x4x4 cells, .* received 5x5x5"),
+    "an empty grid": (BINVOX, _empty, "expected an occupied voxel, received an empty grid"),
 }
 
 
@@ -86,9 +121,10 @@ def _break(root, damage):
 def test_the_file_to_blame_is_named(damaged, damage):
     models = list_objects(str(damaged))[0]
     path, words = _break(damaged, damage)
-    batches = bad_files.explained(_evaluate(models), models, FRAME, 3, 2)
+    batches = bad_files.explained(_evaluate(models), models, EDGE, 3, 2)
     message = _one_line(lambda: list(batches))
-    assert re.match(words.replace("PATH", re.escape(path)), message) and path in message
+    assert re.match(f"{re.escape(path)}: {words}", message)
+    assert message.endswith(" or start anew and leave it out by --exclude.")
     assert "{{" not in message and "[Op:" not in message
 
 
@@ -96,31 +132,31 @@ def test_the_file_to_blame_is_named(damaged, damage):
 def test_it_is_named_in_training_too(damaged, damage):
     models = list_objects(str(damaged))[0]
     path, _ = _break(damaged, damage)
-    stream = TrainingStream(models, FRAME, dataclasses.replace(SAMPLING, view_range=(5, 5)))
+    stream = TrainingStream(models, FRAME, EDGE, dataclasses.replace(SAMPLING, view_range=(5, 5)))
     assert path in _one_line(lambda: list(_batches(stream, 0, 6)))
 
 
 def test_it_is_named_where_voxels_are_read_alone(damaged):
     models = list_objects(str(damaged))[0]
     path, _ = _break(damaged, "a truncated binvox")
-    batches = bad_files.explained(pipeline.voxel_batches(models, FRAME, 2), models, FRAME, 2)
+    batches = bad_files.explained(pipeline.voxel_batches(models, 2, EDGE), models, EDGE, 2)
     assert path in _one_line(lambda: list(batches))
 
 
 def test_batches_before_a_broken_file_are_given(damaged):
     models = list_objects(str(damaged))[0]
     path, _ = _break(damaged, "a truncated binvox")
-    batches = bad_files.explained(_evaluate(models), models, FRAME, 3, 2)
+    batches = bad_files.explained(_evaluate(models), models, EDGE, 3, 2)
     assert named.who([next(batches)])[0] == [(model, (0, 1)) for model in range(3)]
     assert path in _one_line(lambda: next(batches))
 
 
-def test_other_faults_are_not_blamed_on_files(models):
+def test_other_errors_are_not_blamed_on_files(models):
     def fail(images, voxels):
         with tf.control_dependencies([tf.debugging.Assert(False, ["elsewhere"])]):
             return tf.identity(images), voxels
 
-    batches = bad_files.explained(_evaluate(models).map(fail), models, FRAME, 3, 2)
+    batches = bad_files.explained(_evaluate(models).map(fail), models, EDGE, 3, 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match="elsewhere"):
         next(batches)
 
@@ -129,12 +165,14 @@ def test_other_faults_are_not_blamed_on_files(models):
 
 
 def _stream(models, skip=True, **changed):
-    return TrainingStream(models, FRAME, dataclasses.replace(SAMPLING, **changed), skip)
+    return TrainingStream(models, FRAME, EDGE, dataclasses.replace(SAMPLING, **changed), skip)
 
 
-def test_a_stream_without_faults_is_that_of_the_pipeline(models):
+def test_a_stream_without_bad_files_is_that_of_the_pipeline(models):
     stream = _stream(models)
-    expected = pipeline.training_batches(models, FRAME, SAMPLING, first_step=2, steps=8)
+    expected = pipeline.training_batches(
+        models, FRAME, SAMPLING, grid_edge=EDGE, first_step=2, steps=8
+    )
     assert named.who(_batches(stream, 2, 8)) == named.who(expected)
     assert not stream.left_out
 
@@ -146,7 +184,7 @@ def test_a_bad_sample_is_replaced_and_the_others_stay(damaged, models, damage):
     stream = _stream(found, view_ids=(1, 0), view_range=(2, 2))
     seen = named.samples(_batches(stream, 0, 9))
     sampling = dataclasses.replace(SAMPLING, view_ids=(1, 0), view_range=(2, 2))
-    expected = named.samples(pipeline.training_batches(models, FRAME, sampling, steps=9))
+    expected = named.samples(_training_batches(models, sampling, steps=9))
     assert [index for index, _ in seen] == [6 if index == 5 else index for index, _ in expected]
     ((key, message),) = stream.left_out.items()
     assert key == "03001627/m5" and path in message
@@ -166,7 +204,7 @@ def test_several_bad_models_in_a_row(damaged, models):
     _break_models(damaged, 6, 0, 1)
     stream = _stream(list_objects(str(damaged))[0])
     seen = named.samples(_batches(stream, 0, 9))
-    expected = named.samples(pipeline.training_batches(models, FRAME, SAMPLING, steps=9))
+    expected = named.samples(_training_batches(models, SAMPLING, steps=9))
     # After the last model comes the first; a stand-in shows the views of the place that it takes.
     assert seen == [({6: 2, 0: 2, 1: 2}.get(index, index), views) for index, views in expected]
     assert set(stream.left_out) == {f"03001627/m{index}" for index in (6, 0, 1)}
@@ -177,7 +215,7 @@ def test_a_model_is_used_as_long_as_its_bad_view_is_not_drawn(damaged, models):
     stream = _stream(list_objects(str(damaged))[0], view_range=(1, 2))
     seen = named.samples(_batches(stream, 0, 30))
     sampling = dataclasses.replace(SAMPLING, view_range=(1, 2))
-    expected = named.samples(pipeline.training_batches(models, FRAME, sampling, steps=30))
+    expected = named.samples(_training_batches(models, sampling, steps=30))
     replaced = [sample for sample in expected if sample[0] == 2 and 4 in sample[1]]
     assert 3 < len(replaced) < sum(index == 2 for index, _ in expected)
     assert seen == [(3, sample[1]) if sample in replaced else sample for sample in expected]
@@ -200,9 +238,7 @@ def test_fewer_views_of_a_stand_in_change_no_other_sample(damaged, models):
             (damaged / f"ShapeNetRendering/03001627/m{index}/rendering/{view:02d}.png").unlink()
     found = list_objects(str(damaged))[0]
     sound = named.samples(
-        pipeline.training_batches(
-            found, FRAME, dataclasses.replace(SAMPLING, view_range=(1, 3)), steps=9
-        )
+        _training_batches(found, dataclasses.replace(SAMPLING, view_range=(1, 3)), steps=9)
     )
     _break_models(damaged, 2)
     seen = named.samples(_batches(_stream(found, view_range=(1, 3)), 0, 9))
@@ -220,17 +256,39 @@ def test_no_sound_model_is_told(damaged):
 def test_without_skipping_the_first_bad_file_ends_it(damaged):
     _break_models(damaged, 3)
     models = list_objects(str(damaged))[0]
-    with pytest.raises(bad_files.BadSample, match=r"m3/model\.binvox"):
+    with pytest.raises(BadFile, match=r"m3/model\.binvox"):
         list(_batches(_stream(models, skip=False), 0, 9))
 
 
-def test_a_lost_connection_is_no_bad_file(models, monkeypatch):
+@pytest.mark.parametrize(
+    "lost", [tf.errors.UnavailableError(None, None, "gone"), ConnectionError(5, "gone", "gs://a")]
+)
+def test_a_lost_connection_is_no_bad_file(models, monkeypatch, lost):
     def lose(*_):
-        raise tf.errors.UnavailableError(None, None, "connection lost")
+        raise lost
 
-    monkeypatch.setattr(faults, "_check_view", lose)
-    with pytest.raises(tf.errors.UnavailableError):
-        bad_files.check(models[0], FRAME, ["00"])
+    monkeypatch.setattr(trees.TreeFiles, "read_view", lose)
+    with pytest.raises(type(lost)):
+        bad_files.check(models[0], EDGE, ["00"])
+
+
+def test_a_checksum_that_tensorflow_passes_over_is_no_reason_to_go_on_without_a_file(damaged):
+    """Else what stood in would depend on what else is in the batch."""
+    path = damaged / PNG
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + b"\0\0\0\1tEXtxCRC!" + content[33:])
+    (one,) = (one for one in list_objects(str(damaged))[0] if one.model_id == "m5")
+    with pytest.raises(BadFile, match="a wrong checksum"):
+        checker.check_png(path.read_bytes(), "01.png")
+    bad_files.check(one, EDGE, ["01"])
+
+
+def test_what_only_the_graph_refuses_is_named_too(damaged, monkeypatch):
+    monkeypatch.setattr(bad_files, "check_png", lambda *_: None)
+    path, _ = _break(damaged, "a truncated PNG")
+    (one,) = (one for one in list_objects(str(damaged))[0] if one.model_id == "m5")
+    message = _one_line(lambda: bad_files.check(one, EDGE, ["01"]))
+    assert message.startswith(f"{path}: expected a PNG, received one that cannot be decoded (")
 
 
 def test_evaluation_goes_on_without_bad_models_on_request(damaged):
@@ -240,12 +298,12 @@ def test_evaluation_goes_on_without_bad_models_on_request(damaged):
     models = list_objects(str(damaged))[0]
 
     def evaluate(some):
-        return named.samples(bad_files.explained(_evaluate(some), some, FRAME, 3, 2))
+        return named.samples(bad_files.explained(_evaluate(some), some, EDGE, 3, 2))
 
     def call(skip):
-        return bad_files.on_sound_models(models, FRAME, evaluate, skip=skip, num_views=2)
+        return bad_files.on_sound_models(models, EDGE, evaluate, skip=skip, num_views=2)
 
-    with pytest.raises(bad_files.BadSample, match="m0"):
+    with pytest.raises(BadFile, match="m0"):
         call(skip=False)
     seen, sound, reasons = call(skip=True)
     assert [index for index, _ in seen] == [2, 3, 5, 6]
@@ -253,24 +311,12 @@ def test_evaluation_goes_on_without_bad_models_on_request(damaged):
     assert [name in reason for name, reason in zip(("m0", "m1", "m4"), reasons, strict=True)]
 
 
-def test_other_faults_in_training_are_not_blamed_on_files(models):
+def test_other_errors_in_training_are_not_blamed_on_files(models):
     def fail(dataset_of):
         return dataset_of().map(
             lambda images, voxels: (tf.debugging.check_numerics(images / 0, "!"), 0)
         )
 
-    stream = TrainingStream(models, FRAME, SAMPLING, skip=True, distribute=fail)
+    stream = TrainingStream(models, FRAME, EDGE, SAMPLING, skip=True, distribute=fail)
     with pytest.raises(tf.errors.InvalidArgumentError, match="!"):
         list(_batches(stream, 0, 9))
-
-
-def test_a_png_that_claims_too_many_pixels_is_told(damaged):
-    """4 billion pixels in a file of a few bytes: they are never decoded."""
-    path = damaged / PNG
-    content = bytearray(path.read_bytes())
-    content[16:24] = np.array([65535, 65535], ">u4").tobytes()
-    path.write_bytes(content)
-    models = list_objects(str(damaged))[0]
-    batches = bad_files.explained(_evaluate(models), models, FRAME, 3, 2)
-    message = _one_line(lambda: list(batches))
-    assert str(path) in message and "not 1 to 4096 pixels along each edge" in message
