@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from r2n2_keras.data.categories import SYNSET_IDS
+from r2n2_keras.data.objects import Object
 from r2n2_keras.evaluation import report
 from r2n2_keras.evaluation.scores import ViewScores
 
 CHAIR, TABLE = SYNSET_IDS["chair"], SYNSET_IDS["table"]
 # Three chairs and one table: the two averages differ.
-MODELS = [Model(s, f"id{n}", ("00",), None) for n, s in enumerate([CHAIR, CHAIR, CHAIR, TABLE])]
+MODELS = [Object(s, f"id{n}", ("00",), None) for n, s in enumerate([CHAIR, CHAIR, CHAIR, TABLE])]
 IOUS = {0.3: [0.1, 0.2, 0.3, 1.0], 0.4: [0.0, 0.1, 0.2, 0.9]}
 
 
@@ -48,7 +49,7 @@ def full_evaluation():
     """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
     rng = np.random.default_rng(0)
     models = [
-        Model(synset_id, f"{synset_id}-{n}", ("00",), None)
+        Object(synset_id, f"{synset_id}-{n}", ("00",), None)
         for synset_id in SYNSET_IDS.values()
         for n in range(1000)
     ]
@@ -115,7 +116,7 @@ def test_title_leaves_out_an_unknown_step(evaluation):
 
 
 def test_unknown_category_goes_by_its_synset_id():
-    models = [Model("12345678", "id", ("00",), None)]
+    models = [Object("12345678", "id", ("00",), None)]
     evaluation = build([view_scores(1, {0.4: [0.5]})], models)
     assert [row["category"] for row in evaluation["rows"]] == ["12345678"]
 
