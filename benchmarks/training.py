@@ -55,13 +55,12 @@ def loop(args):
 
     from r2n2_keras import runs, workdir
     from r2n2_keras.config import Config
-    from r2n2_keras.data import objects, trees, splits
+    from r2n2_keras.data import splits, trees
+    from r2n2_keras.model import losses
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.shapes import dataset
-    from r2n2_keras.model import losses
-from r2n2_keras.training import distribution, steps
-    from r2n2_keras.model import losses
-from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.training import distribution, steps
+    from r2n2_keras.training import loop as loop_lib
 
     tree = args.out / "tree"
     if not tree.exists():
@@ -85,7 +84,7 @@ from r2n2_keras.training import loop as loop_lib
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(losses.sample_losses(voxels, occupancy))
+            loss = tf.reduce_mean(losses.bce(voxels, occupancy))
             iou = tf.reduce_mean(steps.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)

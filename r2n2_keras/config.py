@@ -11,6 +11,7 @@ from typing import Literal, get_args, get_origin
 from absl import flags
 
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.presets import PRESETS
 
 
@@ -154,6 +155,12 @@ class Config:
         0, "Multiply the learning rate by the drop factor every N steps. 0: never.", "Training"
     )
     learning_rate_drop_factor: float = _field(0.1, "See the two flags above.", "Training")
+    loss: Literal[tuple(LOSSES)] = _field(
+        "bce",
+        "What training minimises, and train and evaluate report: binary cross-entropy (the "
+        "original's), soft Dice, the sum of both, or weighted focal loss.",
+        "Training",
+    )
     l2: float = _field(
         0.0,
         "Training also minimises this times the squared norm of all kernels, biases excepted; the "

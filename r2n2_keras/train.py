@@ -79,7 +79,7 @@ def main(config):
     if cluster.is_chief and not config.dry_run:
         from r2n2_keras.outputs.summaries import Summaries
 
-        summarise = Summaries(config.workdir, config.threshold).write
+        summarise = Summaries(config.workdir, config.threshold, config.loss).write
     stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
     if stopped_by:
         sys.exit(128 + stopped_by)

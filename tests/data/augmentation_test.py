@@ -1,5 +1,6 @@
 """Augmentation and the original's other ways: each part against NumPy, and the seed decides all."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from r2n2_keras.config import Config
+from r2n2_keras.data import augmentation as augmentation_lib
 from r2n2_keras.data import images
 from r2n2_keras.data.augmentation import Augmentation
 from r2n2_keras.data.images import Transform
@@ -212,6 +215,37 @@ def test_the_seed_decides_everything():
 def test_nothing_is_drawn_where_nothing_varies():
     assert Augmentation().draw(tf.constant([0, 0], tf.int64), [3]) is None
     assert Augmentation().transforms(None) == Transform()
+
+
+def test_what_is_drawn_is_what_runs_of_before_drew():
+    expected = [0.12039495, 0.12778854, 0.6554501, 0.6188631, 0.2680924, 0.5160766, 0.761998415]
+    expected += [0.14647973, 0.43858135]
+    for augmentation in AUGMENTATIONS[1:]:
+        draws = augmentation.draw(tf.constant([5, 7], tf.int64), [2])
+        np.testing.assert_allclose(draws[0], expected, rtol=1e-7)
+
+
+def test_one_more_augmentation_changes_no_other_draw(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class More(Augmentation):
+        darken: float = 0.0
+
+    part = augmentation_lib._Part(slice(9, 10), lambda transform, *_: transform)
+    monkeypatch.setitem(augmentation_lib._PARTS, "darken", part)
+    seed = tf.constant([5, 7], tf.int64)
+    before, after = (More(True, True, (0, 255), 0.4, more).draw(seed, [200]) for more in (0, 0.5))
+    np.testing.assert_array_equal(after[:, :9], before)
+    # Its numbers are no others' again.
+    assert np.abs(np.corrcoef(np.transpose(after))[9, :9]).max() < 0.3
+    columns = [part.columns for part in augmentation_lib._PARTS.values()]
+    read = [number for part in columns for number in range(part.start, part.stop)]
+    assert len(set(read)) == len(read)
+
+
+def test_settings_of_the_same_names_make_an_augmentation():
+    settings = {"random_flip": True, "random_background": (225, 255), "color_jitter": 0.2}
+    assert Augmentation.of(Config(**settings)) == Augmentation(**settings)
+    assert set(augmentation_lib._PARTS) == {each.name for each in dataclasses.fields(Augmentation)}
 
 
 def test_eager_and_in_a_dataset_are_the_same():

@@ -36,6 +36,7 @@ def build(scores, models=MODELS, step=600):
         split="test",
         split_rule="r2n2",
         mean_shape_iou=0.25,
+        loss="dice",
     )
 
 
@@ -58,7 +59,7 @@ def full_evaluation():
 
 
 def test_layout_is_that_of_evaluation_json(evaluation):
-    keys = ["model", "step", "split", "split_rule", "samples", "rows", "summary"]
+    keys = ["model", "step", "split", "split_rule", "samples", "loss", "rows", "summary"]
     assert list(evaluation) == keys
     assert (evaluation["model"], evaluation["step"]) == ("tiny", 600)
     assert (evaluation["split"], evaluation["samples"]) == ("test", 4)
@@ -157,7 +158,7 @@ def test_markdown_is_well_formed(evaluation):
     ]
     assert last[2:] == [
         ["average precision", "0.600", "0.600"],
-        ["loss", "0.300", "0.300"],
+        ["loss (dice)", "0.300", "0.300"],
         ["IoU of the mean shape", "0.250", "0.250"],
     ]
 

@@ -67,6 +67,10 @@ def cross_entropy(voxels, occupancy):
     return -np.mean(np.where(voxels, np.log(occupancy), np.log(1 - occupancy)))
 
 
+def soft_dice(voxels, occupancy):
+    return 1 - (2 * (voxels * occupancy).sum() + 1) / (voxels.sum() + (occupancy**2).sum() + 1)
+
+
 # Average precision
 
 
@@ -95,7 +99,7 @@ def test_average_precision_of_a_perfect_order_is_one():
 # score
 
 
-def naive_scores(model, models, view_ids):
+def naive_scores(model, models, view_ids, loss=cross_entropy):
     """`(iou {threshold: (S,)}, average precision (S,), loss (S,))` with these views."""
     ious, precisions, losses = {threshold: [] for threshold in THRESHOLDS}, [], []
     for one in models:
@@ -105,7 +109,7 @@ def naive_scores(model, models, view_ids):
         for threshold in THRESHOLDS:
             ious[threshold].append(iou_of(voxels, occupancy, threshold))
         precisions.append(average_precision_score(voxels.ravel(), occupancy.ravel()))
-        losses.append(cross_entropy(voxels, occupancy))
+        losses.append(loss(voxels, occupancy))
     return ious, precisions, losses
 
 
@@ -141,8 +145,9 @@ def test_view_ids_choose_the_renderings_and_their_order(model, models):
         thresholds=THRESHOLDS,
         batch_size=2,
         view_ids=(2, 0),
+        loss="dice",
     )
-    assert_same_scores(result, naive_scores(model, models[:2], (2, 0)))
+    assert_same_scores(result, naive_scores(model, models[:2], (2, 0), soft_dice))
 
 
 def test_more_views_than_renderings_are_told(model, models):
