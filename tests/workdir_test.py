@@ -143,3 +143,12 @@ def test_metrics_that_are_no_metrics(tmp_path, content):
 def test_metrics_of_a_new_run_are_empty(tmp_path):
     assert workdir.read_metrics(str(tmp_path)) == []
     assert workdir.best_row([]) is None
+
+
+def test_a_run_keeps_its_loss_and_one_that_names_none_has_the_originals(tmp_path):
+    runs.open_workdir(Config(workdir=str(tmp_path), loss="dice"))
+    with pytest.raises(InputError, match="--loss=dice, received --loss=bce"):
+        runs.check_workdir(Config(workdir=str(tmp_path)))
+    flags = tmp_path / "flags.cfg"
+    flags.write_text("".join(x for x in flags.open() if not x.startswith("--loss=")))
+    runs.check_workdir(Config(workdir=str(tmp_path), loss="bce"))

@@ -48,7 +48,7 @@ def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=(), lo
     Returns:
         One `ViewScores` per number of views.
     """
-    evaluate = make_eval_step(model, thresholds[0], loss_of=LOSSES[loss])
+    predict = make_eval_step(model, thresholds[0])
     columns = {views: [] for views in eval_views}
     most, edge = max(eval_views), model.output_shape[-1]
     batches = pipeline.evaluation_batches(
@@ -61,16 +61,16 @@ def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=(), lo
     )
     for images, voxels in bad_files.explained(batches, objects, edge, batch_size, most, view_ids):
         for views in eval_views:
-            losses, _, occupancy = evaluate(images[:, :views], voxels)
-            columns[views].append(_score_batch(voxels, occupancy, losses, thresholds))
+            _, _, occupancy = predict(images[:, :views], voxels)
+            columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds, loss))
     return [_collect(views, columns[views], thresholds) for views in eval_views]
 
 
-def _score_batch(voxels, occupancy, losses, thresholds):
+def _score_batch(voxels, occupancy, thresholds, loss):
     """`(B, thresholds + 2)`: IoU at each threshold, average precision, loss."""
-    voxels, occupancy, losses = (tensor.numpy() for tensor in (voxels, occupancy, losses))
     ious = [np.asarray(voxel_iou(voxels, occupancy, threshold)) for threshold in thresholds]
     precision = [average_precision(*pair) for pair in zip(voxels, occupancy, strict=True)]
+    losses = np.asarray(LOSSES[loss](voxels, occupancy))
     return np.stack([*ious, precision, losses], axis=1)
 
 
