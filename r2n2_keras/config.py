@@ -126,7 +126,7 @@ class Config:
 
     workdir: Path = _file(
         "",
-        "Folder of the run. What is not given comes from the settings of the run that is there.",
+        "Folder of the run. What is not given comes from the settings that the run saved.",
         "train evaluate predict export serve",
         saved=True,
         may_change=True,
@@ -150,7 +150,7 @@ class Config:
     out: Path = _file(
         "",
         {
-            "evaluate": "Folder for the scores. Empty: --workdir, for scores of the run's own data.",
+            "evaluate": "Folder for the scores. Empty: --workdir, for scores of its own data.",
             "predict": "Folder to write. Empty: <workdir>/prediction.",
             "prepare": "Folder to write.",
             "synthesize": "Folder to write.",
@@ -205,7 +205,7 @@ class Config:
         (), "Names or synset ids to take. Empty: all.", f"{_OF_DATA} synthesize"
     )
     exclude: Path = _data(
-        "", "File of models to leave out: lines `synset_id/model_id`.", _OF_DATA, rare=True
+        "", "File of models to leave out, lines `synset_id/model_id`.", _OF_DATA, rare=True
     )
     split: Literal["train", "val", "test", "all", "r2n2", "pix2vox", "random", None] = _place(
         None,

@@ -54,14 +54,14 @@ def require(path: str, flag: str, what: str = "") -> None:
     """Tells whether what a flag names is there; URLs are not asked.
 
     Args:
-        path: the path.
+        path: the path; empty where the flag is not given.
         flag: the flag's name.
         what: "file" or "folder" where it has to be one of them.
 
     Raises:
         InputError: it is not, or is the other one.
     """
-    if is_url(path):
+    if not path or is_url(path):
         return
     is_folder = os.path.isdir(path)
     wrong = {"file": is_folder, "folder": not is_folder}.get(what, False)
