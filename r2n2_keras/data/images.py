@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from r2n2_keras.data import picture_limits
+from r2n2_keras.data.png import MAX_PNG_EDGE
 
-# A picture may claim more pixels than the memory holds in a few bytes of file.
-MAX_PNG_EDGE = 4096
 CROP_MARGIN = 10  # the original crops its renderings of 137 pixels to 127
 
 PNG = b"\x89PNG"
