@@ -6,12 +6,12 @@ import signal
 import sys
 import traceback
 
-# TensorFlow's C++ side greets every start with lines about CPU features and absent GPUs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from r2n2_keras import config
 from r2n2_keras.data import remote
 from r2n2_keras.errors import InputError, reason
+from r2n2_keras.quiet import quiet_tensorflow
+
+quiet_tensorflow()
 
 
 def run(main, doc, from_run=True):

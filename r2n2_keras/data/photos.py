@@ -14,7 +14,8 @@ import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
 from r2n2_keras.data import images, remote
-from r2n2_keras.errors import InputError, quiet_libraries, reason
+from r2n2_keras.errors import InputError, reason
+from r2n2_keras.quiet import quiet_libraries
 
 # Of a picture in a request: of all that are decoded at a time the server's memory must hold some 70
 # bytes a pixel.

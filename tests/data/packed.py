@@ -1,12 +1,15 @@
 """A small data set as the files of an archive, and what must come out of it however it is prepared.
 
-Renderings have the header of a PNG and a text that says who they are; nothing decodes them.
+Renderings are transparent PNG files with a text that says who they are.
 """
 
+import functools
 import io
 import struct
 import tarfile
+import zlib
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -19,10 +22,19 @@ R2N2 = {"rule": "r2n2"}
 
 
 def png(text="", width=137, height=137):
-    """The header of a PNG file, and a text."""
+    """A PNG file with a text in it; one that claims to be larger than any may be has no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + b"crc!"
-    return b"\x89PNG\r\n\x1a\n" + chunk + text.encode()
+    chunks = [(b"IHDR", header), (b"tEXt", b"Comment\0" + text.encode())]
+    chunks += [(b"IDAT", _pixels(width, height)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@functools.cache
+def _pixels(width, height):
+    return zlib.compress(bytes(height * (1 + 4 * width)) if width * height <= 4096**2 else b"")
 
 
 def voxels(number):
@@ -74,16 +86,20 @@ def write_tar(path, members, mode="w:gz") -> str:
 
 
 def prepare(renderings, voxels_, out, **settings):
-    """Prepares sources given by path; some settings are those of `Choice`."""
+    """Prepares sources given by path; some settings are those of `Choice`.
+
+    Does not wait until the files are on the disk, which takes most of the time.
+    """
     fields = set(conversion.Choice.__dataclass_fields__) & set(settings)
     choice = {"split_rule": R2N2, **{name: settings.pop(name) for name in fields}}
-    return conversion.prepare(
-        archives.open_source(str(renderings)),
-        archives.open_source(str(voxels_)),
-        str(out),
-        conversion.Choice(**choice),
-        **settings,
-    )
+    with mock.patch("os.fsync"):
+        return conversion.prepare(
+            archives.open_source(str(renderings)),
+            archives.open_source(str(voxels_)),
+            str(out),
+            conversion.Choice(**choice),
+            **settings,
+        )
 
 
 def of_tree(folder):
@@ -100,7 +116,7 @@ def of_shards(folder, categories=()):
 def of_data(data):
     """{(part of the split, model): (voxels, {view: rendering})}."""
     return {
-        (part, model.key): (
+        (part, model.name): (
             model.files.read_voxels(),
             {view: model.files.read_view(view) for view in model.views},
         )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2n2_keras.data import splits
+from r2n2_keras.data.objects import Object
 from r2n2_keras.data.trees import TreeFiles, list_objects
 from r2n2_keras.errors import InputError
 
@@ -17,11 +18,11 @@ SIZES = st.dictionaries(st.integers(0, 99999999).map("{:08d}".format), st.intege
 
 
 def _model(synset_id, model_id):
-    return Model(synset_id, model_id, ("00",), TreeFiles(f"/views/{model_id}", "/voxels"))
+    return Object(synset_id, model_id, ("00",), TreeFiles(f"/views/{model_id}", "/voxels"))
 
 
 def _split(models, **settings):
-    return splits.split_objects(models, [model.id for model in models], **settings)
+    return splits.split_objects(models, [model.key for model in models], **settings)
 
 
 def _models(sizes):
@@ -37,9 +38,9 @@ def test_every_model_is_in_one_split(sizes):
     models = _models(sizes)
     parts = _split(models).parts
     assert tuple(parts) == splits.SPLITS
-    dealt = [model.key for part in parts.values() for model in part]
+    dealt = [model.name for part in parts.values() for model in part]
     assert len(dealt) == len(set(dealt)) == len(models)
-    assert set(dealt) == {model.key for model in models}
+    assert set(dealt) == {model.name for model in models}
 
 
 @given(SIZES)
@@ -108,7 +109,7 @@ def test_saved_and_loaded(tmp_path, tree):
     assert [each.name for each in tmp_path.iterdir()] == ["split.json"]
     assert splits.load_split(path, models) == data
     saved = json.loads((tmp_path / "split.json").read_text())
-    assert saved["test"] == [model.key for model in parts["test"]]
+    assert saved["test"] == [model.name for model in parts["test"]]
 
 
 def test_a_loaded_split_wins_over_the_rule(tmp_path):
@@ -122,8 +123,8 @@ def test_a_loaded_split_wins_over_the_rule(tmp_path):
     loaded = splits.load_split(path, now).parts
     before = _split(models).parts
     for split in splits.SPLITS:
-        expected = {model.key for model in before[split]} & {model.key for model in now}
-        assert {model.key for model in loaded[split]} == expected
+        expected = {model.name for model in before[split]} & {model.name for model in now}
+        assert {model.name for model in loaded[split]} == expected
     for one, other in itertools.combinations(loaded.values(), 2):
         assert not set(one) & set(other)
 
@@ -186,7 +187,7 @@ def pix2vox(tmp_path):
 def test_pix2vox_names_its_models(pix2vox):
     models = _models({"03001627": 9, "04379243": 3, "02691156": 2})
     data = _split(models, rule="pix2vox", split_file=pix2vox)
-    keys = {part: [model.key for model in data.parts[part]] for part in splits.SPLITS}
+    keys = {part: [model.name for model in data.parts[part]] for part in splits.SPLITS}
     assert keys == {
         "train": ["03001627/2", "03001627/7", "04379243/1"],
         "val": ["03001627/0"],
@@ -240,7 +241,7 @@ def test_random_is_the_originals_with_other_ids():
 @given(st.sets(st.integers(0, 39)))
 def test_leaving_models_out_moves_no_other(rule, left_out):
     models = _models({"03001627": 40})
-    keys = [model.id for model in models]
+    keys = [model.key for model in models]
     kept = [model for number, model in enumerate(models) if number not in left_out]
     whole, part = (splits.split_objects(some, keys, rule) for some in (models, kept))
     for name in splits.SPLITS:
@@ -259,7 +260,7 @@ def test_a_saved_split_says_its_rule(tmp_path, pix2vox):
 
 @given(SIZES, st.integers(1, 200))
 def test_limited_shares(sizes, limit):
-    parts = splits.assign([model.id for model in _models(sizes)])
+    parts = splits.assign([model.key for model in _models(sizes)])
     kept = splits.limited(parts, limit)
     assert len(kept) == min(limit, len(parts))
     assert all(parts[key] == part for key, part in kept.items())

@@ -29,7 +29,7 @@ def versions(exported, tmp_path_factory):
     return [exported.version, version]
 
 
-@pytest.mark.parametrize("release", ["2.16.2", "2.19.1", "2.20.0"])
+@pytest.mark.parametrize("release", ["2.16.2", "2.19.1", "2.20.0", "2.21.0"])
 def test_the_export_loads_and_answers(versions, release, tmp_path):
     if sys.version_info >= (3, 13) and release < "2.20":
         pytest.skip(f"TensorFlow {release} has no wheel for Python 3.13")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
+from r2n2_keras.data.objects import Object
 from r2n2_keras.data.trees import TreeFiles
 from r2n2_keras.data.trees import list_objects as list_objects_and_keys
 from r2n2_keras.errors import InputError
@@ -30,7 +31,7 @@ def _write(root, synset_id, model_id, views=("00", "01"), voxels=True):
 
 
 def _keys(models):
-    return [model.key for model in models]
+    return [model.name for model in models]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_models_are_sorted_and_hold_their_paths(root):
         str(root / "ShapeNetRendering" / CHAIR / "a" / "rendering"),
         str(root / "ShapeNetVox32" / CHAIR / "a" / "model.binvox"),
     )
-    assert models[1] == Model(CHAIR, "a", ("00", "01"), files)
+    assert models[1] == Object(CHAIR, "a", ("00", "01"), files)
     assert [model.category for model in models] == [OTHER, "chair", "chair", "table"]
     assert files.view_path("01") == f"{files.renderings}/01.png"
 
@@ -92,7 +93,7 @@ def test_models_that_lack_a_half_are_left_out(root):
     assert models == expected
     # The split counts what has voxels, as the original's does.
     lacking = {(CHAIR, "no_views"), (CHAIR, "no_renderings")}
-    assert set(keys) == {model.id for model in models} | lacking
+    assert set(keys) == {model.key for model in models} | lacking
 
 
 def test_more_than_a_hundred_views_and_gaps(root):
