@@ -85,7 +85,7 @@ def loop(args):
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(losses.sample_losses(voxels, occupancy))
+            loss = tf.reduce_mean(losses.bce(voxels, occupancy))
             iou = tf.reduce_mean(metrics.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)

@@ -75,7 +75,7 @@ def main(config):
 
             if not os.path.isfile(split_file):  # a run keeps its split, whatever joins the data
                 splits.save_split(split_file, data)
-            summarise = Summaries(config.workdir, config.threshold).write
+            summarise = Summaries(config.workdir, config.threshold, config.loss).write
         stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
     if stopped_by:
         sys.exit(128 + stopped_by)

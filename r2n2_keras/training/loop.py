@@ -19,6 +19,7 @@ import tensorflow as tf
 from r2n2_keras import workdir as workdir_lib
 from r2n2_keras.errors import InputError
 from r2n2_keras.files import replacing
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import callbacks as callbacks_lib
 from r2n2_keras.training import distribution, setup
@@ -283,8 +284,9 @@ class _Run:
             if self._summarise:
                 self._summarise(state.rows, examples)
         self.tell(
-            f"step {row['step']}: loss {row['loss']:.4f}, iou {row['iou']:.4f}, val_loss "
-            f"{val_loss:.4f}, val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}"
+            f"step {row['step']}: loss ({self.config.loss}) {row['loss']:.4f}, iou "
+            f"{row['iou']:.4f}, val_loss {val_loss:.4f}, val_iou {val_iou:.4f}"
+            f"{', the best so far: saved' if is_best else ''}"
         )
         names = ("loss", "iou", "val_loss", "val_iou", "learning_rate")
         self._callbacks.on_epoch_end(len(state.rows) - 1, {name: row[name] for name in names})
@@ -331,6 +333,7 @@ class _Run:
             self._optimizer,
             batch_size=config.batch_size,
             threshold=config.threshold,
+            loss_of=LOSSES[config.loss],
             element_spec=self._stream.dataset(self.state.step).element_spec,
             accumulation_steps=config.gradient_accumulation_steps,
             jit_compile=config.jit_compile == "on" or (config.jit_compile == "auto" and on_one_gpu),
