@@ -53,14 +53,15 @@ def loop(args):
     import numpy as np
     import tensorflow as tf
 
-    from r2n2_keras import runs, workdir
+    from r2n2_keras import runs
     from r2n2_keras.config import Config
     from r2n2_keras.data import splits, trees
-    from r2n2_keras.model import losses
+    from r2n2_keras.model import losses, metrics
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.shapes import dataset
     from r2n2_keras.training import distribution, steps
     from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.training.stream import TrainingStream
 
     tree = args.out / "tree"
     if not tree.exists():
@@ -85,7 +86,7 @@ def loop(args):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
             loss = tf.reduce_mean(losses.bce(voxels, occupancy))
-            iou = tf.reduce_mean(steps.voxel_iou(voxels, occupancy, 0.4))
+            iou = tf.reduce_mean(metrics.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss, iou
@@ -106,7 +107,6 @@ def loop(args):
 
     cluster = distribution.read_cluster({})
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
-    workdir._lock = lambda folder: None  # one process, one workdir, several runs
 
     def looped(number):
         config = Config(
@@ -114,8 +114,8 @@ def loop(args):
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
-        runs.open_workdir(config)
-        loop_lib.train(config, strategy, cluster, parts, [ends])
+        with runs.opened(config):
+            loop_lib.train(config, strategy, cluster, parts, [ends])
         # The last but one: the evaluation at the end is no step.
         return (args.steps - 1) / (ends.ends[-1] - ends.ends[0])
 

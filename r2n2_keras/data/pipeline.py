@@ -16,11 +16,9 @@ import tensorflow as tf
 
 from r2n2_keras.data import binvox_graph, images
 from r2n2_keras.data.augmentation import NO_AUGMENTATION, Augmentation
-from r2n2_keras.data.objects import Object
+from r2n2_keras.data.objects import GRID_EDGE, Object
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.image_spec import ImageSpec
-
-GRID_EDGE = 32  # cells along an edge of the paper's grids
 
 # Small keys shuffle badly: the one that `tf.random.experimental.index_shuffle` puts before its two.
 _SHUFFLE_KEY = np.int64(498247692)

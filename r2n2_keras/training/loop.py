@@ -8,6 +8,7 @@ which a checkpoint holds as a whole, and on the number of the step.
 """
 
 import os
+import shlex
 import signal
 import time
 
@@ -432,6 +433,6 @@ class _Run:
             path = os.path.join(folder, workdir_lib.MODEL)
             self.tell(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {path}")
         curves = os.path.join(folder, workdir_lib.CURVES)
-        board = os.path.join(folder, workdir_lib.TENSORBOARD)
+        board = shlex.quote(os.path.join(folder, workdir_lib.TENSORBOARD))
         self.tell(f"Curves: {curves}; tensorboard --logdir={board}")
-        self.tell(f"Next: python -m r2n2_keras.evaluate --workdir={folder}")
+        self.tell(f"Next: python -m r2n2_keras.evaluate --workdir={shlex.quote(folder)}")

@@ -49,7 +49,7 @@ class Validation:
             true voxels, occupancy, IoU). None where a worker was told to stop.
 
         Raises:
-            BadSample: a file cannot be used, and bad samples are not skipped.
+            BadFile: a file cannot be used, and bad samples are not skipped.
         """
         losses, ious, examples = self._score_sound(stop) if self._objects else ([], [], [])
         sums = [np.sum(losses), np.sum(ious), len(losses), bool(stop.signal)]
