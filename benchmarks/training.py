@@ -53,15 +53,15 @@ def loop(args):
     import numpy as np
     import tensorflow as tf
 
-    from r2n2_keras import runs, workdir
+    from r2n2_keras import runs
     from r2n2_keras.config import Config
-    from r2n2_keras.data import objects, trees, splits
+    from r2n2_keras.data import splits, trees
+    from r2n2_keras.model.metrics import voxel_iou
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.shapes import dataset
-    from r2n2_keras.model import losses
-from r2n2_keras.training import distribution, steps
-    from r2n2_keras.model import losses
-from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.training import distribution, steps
+    from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.training.stream import TrainingStream
 
     tree = args.out / "tree"
     if not tree.exists():
@@ -85,8 +85,8 @@ from r2n2_keras.training import loop as loop_lib
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(losses.sample_losses(voxels, occupancy))
-            iou = tf.reduce_mean(steps.voxel_iou(voxels, occupancy, 0.4))
+            loss = tf.reduce_mean(keras.ops.binary_crossentropy(voxels, occupancy))
+            iou = tf.reduce_mean(voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss, iou
@@ -107,7 +107,6 @@ from r2n2_keras.training import loop as loop_lib
 
     cluster = distribution.read_cluster({})
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
-    workdir._lock = lambda folder: None  # one process, one workdir, several runs
 
     def looped(number):
         config = Config(
