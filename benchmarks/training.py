@@ -56,7 +56,7 @@ def loop(args):
     from r2n2_keras import runs
     from r2n2_keras.config import Config
     from r2n2_keras.data import splits, trees
-    from r2n2_keras.model.metrics import voxel_iou
+    from r2n2_keras.model import losses, metrics
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.shapes import dataset
     from r2n2_keras.training import distribution, steps
@@ -85,8 +85,8 @@ def loop(args):
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(keras.ops.binary_crossentropy(voxels, occupancy))
-            iou = tf.reduce_mean(voxel_iou(voxels, occupancy, 0.4))
+            loss = tf.reduce_mean(losses.bce(voxels, occupancy))
+            iou = tf.reduce_mean(metrics.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss, iou
@@ -114,8 +114,8 @@ def loop(args):
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
-        runs.open_workdir(config)
-        loop_lib.train(config, strategy, cluster, parts, [ends])
+        with runs.opened(config):
+            loop_lib.train(config, strategy, cluster, parts, [ends])
         # The last but one: the evaluation at the end is no step.
         return (args.steps - 1) / (ends.ends[-1] - ends.ends[0])
 

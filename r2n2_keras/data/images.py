@@ -139,7 +139,9 @@ def picture(content, spec, max_pixels=None):
 
 def _decode_other(content, max_pixels):
     """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
-    checks = [] if max_pixels is None else [picture_limits.check(content, max_pixels)]
+    checks = [picture_limits.is_no_jpeg_xl(content)]
+    if max_pixels is not None:
+        checks.append(picture_limits.check(content, max_pixels))
     with tf.control_dependencies(checks):
         return _with_alpha(tf.io.decode_image(content, expand_animations=False))
 

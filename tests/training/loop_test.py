@@ -1,5 +1,6 @@
 """A run from its first step to its files, on a small synthesised data set."""
 
+import contextlib
 import os
 import re
 import signal
@@ -36,11 +37,10 @@ def _train(folder, parts, callbacks=(), weights=None, **settings):
     cluster = distribution.read_cluster({})
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
     runs.check_workdir(config)
-    if not config.dry_run:
-        runs.open_workdir(config)
     # Each gets lists of its own: a run takes bad models out of them.
     parts = {part: list(models) for part, models in parts.items()}
-    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights)
+    with contextlib.nullcontext() if config.dry_run else runs.opened(config):
+        stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights)
     return stopped_by or config
 
 
@@ -72,8 +72,6 @@ def several_runs():
         "decoder_filters": (8, 8, 4, 1),
     }
     with pytest.MonkeyPatch.context() as patch:
-        # A process that trains keeps its workdir to itself.
-        patch.setattr(workdir, "_lock", lambda folder: None)
         patch.setitem(PRESETS, "tiny", narrow)
         yield
 
