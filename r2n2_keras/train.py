@@ -30,6 +30,7 @@ def main(config):
     from r2n2_keras.errors import InputError
     from r2n2_keras.training import callbacks as callbacks_lib
     from r2n2_keras.training import distribution, loop, setup
+    from r2n2_keras.training.cluster import read_cluster
 
     if config.weights:
         raise InputError(
@@ -42,7 +43,7 @@ def main(config):
             f"{config.split}. Training takes the train models: change it or leave it out."
         )
     runs.check_workdir(config)
-    cluster = distribution.read_cluster()
+    cluster = read_cluster()
     strategy = distribution.strategy_for(
         config.strategy, config.cpu_devices, cluster, config.worker_timeout
     )

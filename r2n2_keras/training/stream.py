@@ -89,7 +89,7 @@ class TrainingStream:
 
     def names(self, step: int) -> list[str]:
         """The objects in a batch, by name."""
-        return [self._objects[index].key for index, _ in self._samples(step)]
+        return [self._objects[index].name for index, _ in self._samples(step)]
 
     def _replace_bad(self, step):
         """Finds stand-ins for the samples of a batch that cannot be used; False where all can."""

@@ -37,7 +37,7 @@ def _environ(cluster, task_type="worker", index=0):
     ],
 )
 def test_a_process_alone_is_the_chief(environ):
-    cluster = distribution.read_cluster(environ)
+    cluster = cluster.read_cluster(environ)
     assert cluster == Cluster(0, 1, ())
     assert cluster.is_chief
 
@@ -63,7 +63,7 @@ def test_a_process_alone_is_the_chief(environ):
     ],
 )
 def test_the_chief_comes_before_the_workers(cluster, task_type, index, expected):
-    received = distribution.read_cluster(_environ(cluster, task_type, index))
+    received = cluster.read_cluster(_environ(cluster, task_type, index))
     assert received == expected
     assert received.is_chief == (expected.worker == 0)
 
@@ -91,7 +91,7 @@ def test_the_chief_comes_before_the_workers(cluster, task_type, index, expected)
 )  # fmt: skip
 def test_a_faulty_tf_config_is_refused(environ, message):
     with pytest.raises(InputError, match=message) as caught:
-        distribution.read_cluster(environ)
+        cluster.read_cluster(environ)
     assert "\n" not in str(caught.value)
 
 
@@ -159,7 +159,7 @@ from r2n2_keras.training import distribution, steps
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 try:
-    cluster = distribution.read_cluster()
+    cluster = cluster.read_cluster()
     strategy = distribution.strategy_for("auto", 1, cluster, float(sys.argv[1]))
     with distribution.explaining_lost_workers(cluster):
         main()

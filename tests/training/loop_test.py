@@ -17,6 +17,7 @@ from r2n2_keras.errors import InputError
 from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
+from r2n2_keras.outputs.summaries import Summaries
 from r2n2_keras.training import distribution, loop, setup
 
 
@@ -33,14 +34,15 @@ def _train(folder, parts, callbacks=(), weights=None, **settings):
     defaults = {"batch_size": 4, "checkpoint_every_steps": 2, "seed": 3}
     config = Config(workdir=str(folder), model="tiny", **{**defaults, **settings})
     keras.utils.set_random_seed(config.seed)
-    cluster = distribution.read_cluster({})
+    cluster = cluster.read_cluster({})
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
     runs.check_workdir(config)
     if not config.dry_run:
         runs.open_workdir(config)
     # Each gets lists of its own: a run takes bad models out of them.
     parts = {part: list(models) for part, models in parts.items()}
-    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights)
+    summarise = None if config.dry_run else Summaries(str(folder), config.threshold).write
+    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
     return stopped_by or config
 
 
@@ -73,7 +75,7 @@ def several_runs():
     }
     with pytest.MonkeyPatch.context() as patch:
         # A process that trains keeps its workdir to itself.
-        patch.setattr(workdir, "_lock", lambda folder: None)
+        patch.setattr(workdir, "lock", lambda folder: None)
         patch.setitem(PRESETS, "tiny", narrow)
         yield
 
@@ -235,7 +237,7 @@ def test_divergence_tells_step_models_and_checkpoint(tmp_path, parts):
     message = str(caught.value)
     assert "a finite loss, received nan at step 4, on " in message
     named = re.findall(r"\d{8}/\w+", message)
-    models = [model.key for model in parts["train"]]
+    models = [one.name for one in parts["train"]]
     sampling = pipeline.Sampling(4, (3, 3), seed=3)
     expected = [models[index] for index, _ in pipeline.batch_samples(parts["train"], sampling, 3)]
     assert named == expected

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2n2_keras.evaluation import step
-from r2n2_keras.model import losses
+from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.model.losses import sample_losses
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import steps
 
@@ -63,7 +63,7 @@ def test_sample_losses_are_mean_cross_entropies():
     occupancy = rng.uniform(0.05, 0.95, voxels.shape).astype("float32")
     cells = -(voxels * np.log(occupancy) + (1 - voxels) * np.log(1 - occupancy))
     np.testing.assert_allclose(
-        losses.sample_losses(voxels, occupancy), cells.mean(axis=(1, 2, 3)), rtol=1e-5
+        sample_losses(voxels, occupancy), cells.mean(axis=(1, 2, 3)), rtol=1e-5
     )
 
 
@@ -222,13 +222,13 @@ def test_a_batch_that_cannot_be_shared_out_is_refused():
 @pytest.mark.parametrize("num_views", [3, None])
 def test_one_graph_scores_any_batch(num_views):
     model = _network(_NOTEBOOK_STYLE)
-    eval_step = step.make_eval_step(model, 0.4, num_views)
+    eval_step = make_eval_step(model, 0.4, num_views)
     images, voxels = _batch(0)  # 3 views
     expected = model(images).numpy()
     for size in (4, 1):
         losses, ious, occupancy = eval_step(images[:size], voxels[:size])
         np.testing.assert_allclose(occupancy, expected[:size], atol=1e-6)
-        np.testing.assert_allclose(losses, losses.sample_losses(voxels, expected)[:size], rtol=1e-5)
+        np.testing.assert_allclose(losses, sample_losses(voxels, expected)[:size], rtol=1e-5)
         solid, occupied = voxels[:size] > 0.5, expected[:size] > 0.4
         both, either = (solid & occupied).sum((1, 2, 3)), (solid | occupied).sum((1, 2, 3))
         np.testing.assert_allclose(ious, both / either, rtol=1e-6)
@@ -254,8 +254,6 @@ strategy = {
 }[settings["devices"]]()
 
 import steps_test
-from r2n2_keras.model import losses
-from r2n2_keras.evaluation import step
 from r2n2_keras.training import adam, steps
 
 keras.mixed_precision.set_dtype_policy(settings["precision"])
