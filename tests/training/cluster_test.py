@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from addresses import addresses_of
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.training.cluster import Cluster, read_cluster, wait_for_workers
@@ -82,22 +83,13 @@ def test_a_faulty_tf_config_is_refused(environ, message):
 # === Waiting ===
 
 
-def addresses_of(count):
-    """Addresses on this machine where nobody listens yet."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    names = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return tuple(names)
-
-
 def _connect(address):
     host, port = address.split(":")
     socket.create_connection((host, int(port)), timeout=2).close()
 
 
 def test_workers_wait_until_all_are_there():
-    addresses = addresses_of(3)
+    addresses = tuple(addresses_of(3))
 
     def join(worker):
         wait_for_workers(Cluster(worker, 3, addresses), 20)
