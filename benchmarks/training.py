@@ -53,11 +53,10 @@ def loop(args):
     import numpy as np
     import tensorflow as tf
 
-    from r2n2_keras import runs, workdir
+    from r2n2_keras import runs
     from r2n2_keras.config import Config
     from r2n2_keras.data import splits, trees
-    from r2n2_keras.model.losses import sample_losses
-    from r2n2_keras.model.metrics import voxel_iou
+    from r2n2_keras.model import losses, metrics
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.outputs.summaries import Summaries
     from r2n2_keras.shapes import dataset
@@ -88,8 +87,8 @@ def loop(args):
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(sample_losses(voxels, occupancy))
-            iou = tf.reduce_mean(voxel_iou(voxels, occupancy, 0.4))
+            loss = tf.reduce_mean(losses.bce(voxels, occupancy))
+            iou = tf.reduce_mean(metrics.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss, iou
@@ -110,7 +109,6 @@ def loop(args):
 
     cluster = cluster_lib.Cluster()
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
-    workdir.lock = lambda folder: None  # one process, one workdir, several runs
 
     def looped(number):
         config = Config(
@@ -118,9 +116,9 @@ def loop(args):
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
-        runs.open_workdir(config)
         summarise = Summaries(config.workdir, config.threshold).write
-        loop_lib.train(config, strategy, cluster, parts, [ends], summarise=summarise)
+        with runs.opened(config):
+            loop_lib.train(config, strategy, cluster, parts, [ends], summarise=summarise)
         # The last but one: the evaluation at the end is no step.
         return (args.steps - 1) / (ends.ends[-1] - ends.ends[0])
 

@@ -11,7 +11,7 @@ status codes and messages, so that clients can be written and tested without Doc
 It is no replacement: it has no gRPC and no batching, is slower under load, and answers what is no
 HTTP in plain text. In production run
 
-    docker run -p 8501:8501 -v DIR:/models/NAME -e MODEL_NAME=NAME tensorflow/serving:2.20.0
+    docker run -p 8501:8501 -v DIR:/models/NAME -e MODEL_NAME=NAME tensorflow/serving:RELEASE
 
 Needs the extra `serve`. Ctrl+C or SIGTERM ends it when the requests in work are answered.
 """
@@ -64,7 +64,7 @@ def _run_a_graph():
     """Lets TensorFlow say, unheard, what it says at the first run whatever its log level."""
     import tensorflow as tf
 
-    from r2n2_keras.errors import quiet_libraries
+    from r2n2_keras.quiet import quiet_libraries
 
     with quiet_libraries(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
@@ -145,6 +145,7 @@ async def _listen(rest, config):
 
 
 def _greeting(config, configs, available, port):
+    import importlib.metadata
     import shlex
 
     host = f"[{config.rest_api_host}]" if ":" in config.rest_api_host else config.rest_api_host
@@ -154,10 +155,11 @@ def _greeting(config, configs, available, port):
     )
     name, folder = configs[0].name, configs[0].base_path
     mount, variable = shlex.quote(f"{folder}:/models/{name}"), shlex.quote(f"MODEL_NAME={name}")
+    release = importlib.metadata.version("tensorflow-serving-api")  # the server's too
     return (
         f"Serving {listed} on http://{host}:{port}. This is a stand-in for development and tests; "
         f"in production run: docker run -p 8501:8501 -v {mount} "
-        f"-e {variable} tensorflow/serving:2.20.0"
+        f"-e {variable} tensorflow/serving:{release}"
     )
 
 
@@ -183,4 +185,4 @@ def _say(line):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "serve")

@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from r2n2_keras.data import picture_limits
+from r2n2_keras.data.png import MAX_PNG_EDGE
 
-# A picture may claim more pixels than the memory holds in a few bytes of file.
-MAX_PNG_EDGE = 4096
 CROP_MARGIN = 10  # the original crops its renderings of 137 pixels to 127
 
 PNG = b"\x89PNG"
@@ -140,7 +139,9 @@ def picture(content, spec, max_pixels=None):
 
 def _decode_other(content, max_pixels):
     """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
-    checks = [] if max_pixels is None else [picture_limits.check(content, max_pixels)]
+    checks = [picture_limits.is_no_jpeg_xl(content)]
+    if max_pixels is not None:
+        checks.append(picture_limits.check(content, max_pixels))
     with tf.control_dependencies(checks):
         return _with_alpha(tf.io.decode_image(content, expand_animations=False))
 

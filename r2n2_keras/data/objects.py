@@ -8,12 +8,17 @@ from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
 
 SPLITS = ("train", "val", "test")
+GRID_EDGE = 32  # cells along an edge of the paper's grids, which all presets predict
 
 Key = tuple[str, str]  # synset id, model id
 
 
 class Files(Protocol):
     """Where the renderings and the voxels of an object lie: in a tree or in shards."""
+
+    @property
+    def renderings_path(self) -> str:
+        """What to call all renderings in a message; like the others it names the object."""
 
     def view_path(self, view: str) -> str:
         """What to call a rendering in a message."""

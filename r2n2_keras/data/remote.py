@@ -86,29 +86,35 @@ def tensorflow_io(purpose: str):
 
 
 def isdir(path: str) -> bool:
-    """Whether there is a folder of that path."""
+    """Whether there is a folder of that path; never over http."""
     scheme = _scheme(path)
     if not scheme:
         return os.path.isdir(path)
     return scheme not in _HTTP and _gfile().isdir(path)
 
 
-def exists(path: str) -> bool:
-    """Whether there is a file or folder of that path."""
-    return _gfile().exists(path) if _scheme(path) else os.path.exists(path)
+def isfile(path: str) -> bool:
+    """Whether there is a plain file of that path; behind a URL a folder counts, too."""
+    return _gfile().exists(path) if _scheme(path) else os.path.isfile(path)
 
 
-def listdir(folder: str) -> list[str]:
+def listdir(folder: str, pipes: bool = True) -> list[str]:
     """Sorted names in a folder; object stores add a slash to those of folders.
+
+    Args:
+        folder: a path or URL.
+        pipes: also those of local pipes and devices, which to read might never end.
 
     Raises:
         OSError: it cannot be read.
         UnicodeDecodeError: a name is no UTF-8.
     """
-    with _as_os_error(folder):
-        if _scheme(folder):
+    if _scheme(folder):
+        with os_errors(folder):
             return sorted(_gfile().listdir(folder))
-        names = os.listdir(folder)
+    with os.scandir(folder) as entries:
+        # Nearly all are files, which the system says without being asked again.
+        names = [one.name for one in entries if pipes or one.is_file() or not _is_pipe(one.path)]
     for name in names:
         os.fsencode(name).decode()
     return sorted(names)
@@ -118,21 +124,23 @@ def open_file(path: str):
     """A file, open for reading bytes.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened; it is a pipe or a device.
     """
-    if not _scheme(path):
-        return open(path, "rb")
-    with _as_os_error(path):
-        return _gfile().GFile(path, "rb")
+    if _scheme(path):
+        with os_errors(path):
+            return _gfile().GFile(path, "rb")
+    if _is_pipe(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", path)
+    return open(path, "rb")
 
 
 def read(path: str, most: int = -1) -> bytes:
     """The bytes of a file, `most` of them where that is not negative.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read; it is a pipe or a device.
     """
-    with _as_os_error(path), open_file(path) as file:
+    with os_errors(path), open_file(path) as file:
         return file.read(most)
 
 
@@ -145,7 +153,7 @@ def size(path: str) -> int:
     scheme = _scheme(path)
     if not scheme:
         return os.path.getsize(path)
-    with _as_os_error(path):
+    with os_errors(path):
         return 0 if scheme in _HTTP else _gfile().stat(path).length
 
 
@@ -161,22 +169,23 @@ def has_size(path: str, expected: int) -> bool:
         return size(path) == expected
     import tensorflow as tf
 
-    try:
-        with _gfile().GFile(path, "rb") as file:
-            file.seek(expected - 1)
-            return len(file.read(2)) == 1
-    except tf.errors.OutOfRangeError:
-        return False
-    except tf.errors.InternalError as error:
-        raise InputError(
-            f"Expected {path} on a server that answers range requests, received: "
-            f"{reason(error)}. Check the URL; Python's own http.server, for one, answers none."
-        ) from None
+    with os_errors(path):
+        try:
+            with _gfile().GFile(path, "rb") as file:
+                file.seek(expected - 1)
+                return len(file.read(2)) == 1
+        except tf.errors.OutOfRangeError:
+            return False
+        except tf.errors.InternalError as error:
+            raise InputError(
+                f"Expected {path} on a server that answers range requests, received: "
+                f"{reason(error)}. Check the URL; Python's own http.server, for one, answers none."
+            ) from None
 
 
 @contextlib.contextmanager
-def _as_os_error(path):
-    """Makes of TensorFlow's errors the system's, so that callers know one kind."""
+def os_errors(path: str):
+    """Makes of TensorFlow's errors the system's, so that callers know one kind: OSError."""
     try:
         yield
     except Exception as error:
@@ -184,9 +193,16 @@ def _as_os_error(path):
             raise
         import tensorflow as tf
 
+        text = reason(error).removeprefix(f"{path}; ")
+        if isinstance(error, (tf.errors.UnavailableError, tf.errors.DeadlineExceededError)):
+            raise ConnectionError(errno.EIO, text, path) from None  # no fault of the file
         absent = isinstance(error, tf.errors.NotFoundError)
-        number = errno.ENOENT if absent else errno.EIO
-        raise OSError(number, reason(error), path) from None
+        raise OSError(errno.ENOENT if absent else errno.EIO, text, path) from None
+
+
+def _is_pipe(path):
+    """Whether a local path is neither a file nor a folder, but is there."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _gfile():

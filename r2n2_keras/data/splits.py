@@ -46,8 +46,15 @@ def assign(
     """
     keys = sorted(set(keys))
     if rule == "pix2vox":
-        named = _read_pix2vox(split_file)
-        return {key: named[key] for key in keys if key in named}
+        named = read_pix2vox(split_file)
+        dealt = dict(named)
+        for key, part in named:
+            if dealt[key] != part:
+                raise InputError(
+                    f"Expected every model in one part of {split_file}, received {'/'.join(key)} "
+                    f"in {part} and {dealt[key]}. Mend the file."
+                )
+        return {key: dealt[key] for key in keys if key in dealt}
     by_category: dict[str, list[str]] = {}
     for synset_id, model_id in keys:
         by_category.setdefault(synset_id, []).append(model_id)
@@ -77,7 +84,12 @@ def describe(rule: str, split_file: str = "", split_seed: int = 0) -> str:
     return f"random (seed {split_seed})" if rule == "random" else rule
 
 
-def _read_pix2vox(path: str) -> dict[Key, str]:
+def read_pix2vox(path: str) -> list[tuple[Key, str]]:
+    """The models that a `ShapeNet.json` of Pix2Vox names, and their parts.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     content = _read(path, "--split_file")
     names = []
     try:
@@ -93,14 +105,7 @@ def _read_pix2vox(path: str) -> dict[Key, str]:
             f"Expected --split_file to be the ShapeNet.json of Pix2Vox, received {path}, which "
             f"cannot be read ({type(error).__name__}: {error}). Give another file."
         ) from None
-    parts = dict(names)
-    for key, part in names:
-        if parts[key] != part:
-            raise InputError(
-                f"Expected every model in one part of {path}, received {'/'.join(key)} in {part} "
-                f"and {parts[key]}. Mend the file."
-            )
-    return parts
+    return names
 
 
 def _read(path, flag):

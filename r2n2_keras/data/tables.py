@@ -1,9 +1,14 @@
-"""Objects as tensors, so that the graph finds the files of an object by its number."""
+"""Objects as tensors, so that the graph finds the files of an object by its number.
 
+Letters: B batch, T views, V the most views of an object.
+"""
+
+import errno
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+from r2n2_keras.data import remote
 from r2n2_keras.data.objects import Object
 
 
@@ -42,3 +47,120 @@ class TreeTable:
     def read_voxels(self, index):
         """Bytes of the voxels of an object."""
         return tf.io.read_file(self._voxels[index])
+
+
+class ShardTable:
+    """The files of objects in prepared data."""
+
+    def __init__(self, objects: Sequence[Object]):
+        records = dict.fromkeys(record for one in objects for record in one.files.records)
+        numbers = {record: number for number, record in enumerate(records)}
+        shards = list(dict.fromkeys(record.shard for record in records))
+        places = {shard: place for place, shard in enumerate(shards)}
+        self._shards = tf.constant(shards)
+        self._shard_of = tf.constant([places[record.shard] for record in records], tf.int32)
+        self._offsets = tf.constant([record.offset for record in records], tf.int64)
+        with_voxels = [numbers[one.files.voxels_record] for one in objects]
+        self._voxels_record = tf.constant(with_voxels, tf.int32)
+        # One number where one record holds all, else the number of each view's record.
+        self._scattered = any(len(one.files.records) > 1 for one in objects)
+        self._records_of_views = tf.constant(
+            [
+                " ".join(str(numbers[one.files.record_of(view)]) for view in one.views)
+                if len(one.files.records) > 1
+                else ""
+                for one in objects
+            ]
+        )
+        self.views = ViewTable(objects)
+
+    def read(self, index, views):
+        """Bytes of the named renderings, string `(T,)`, and of the voxels of an object."""
+        if not self._scattered:
+            return self._read(self._voxels_record[index], views)
+        return tf.cond(
+            tf.equal(self._records_of_views[index], ""),
+            lambda: self._read(self._voxels_record[index], views),
+            lambda: self._gather(index, views),
+        )
+
+    def read_voxels(self, index):
+        """Bytes of the voxels of an object."""
+        return self._read(self._voxels_record[index], [])[1]
+
+    def _read(self, record, views):
+        shard = self._shards[self._shard_of[record]]
+        return read_record(shard, self._offsets[record], views)
+
+    def _gather(self, index, views):
+        """The same for an object of several records."""
+        records = tf.strings.to_number(tf.strings.split(self._records_of_views[index]), tf.int32)
+        names, _ = self.views(index[None])
+        same = tf.cast(views[:, None] == names, tf.int32)
+        records = tf.gather(records, tf.argmax(same, axis=1))
+        renderings = tf.map_fn(
+            lambda place: self._read(place[1], place[0][None])[0][0],
+            (views, records),
+            fn_output_signature=tf.string,
+        )
+        return renderings, self.read_voxels(index)
+
+
+def read_record(shard, offset, views):
+    """Reads one record of prepared data in the graph, or eagerly.
+
+    Args:
+        shard: scalar string, path of a TFRecord file.
+        offset: scalar int64, where the record begins.
+        views: string `(T,)`, names of views that it holds.
+
+    Returns:
+        The bytes of the renderings, string `(T,)`, and of the voxels, scalar string, empty where
+        the record has none.
+
+    Raises:
+        tf.errors.DataLossError: there is no whole record.
+    """
+    record = tf.raw_ops.TFRecordDatasetV2(
+        filenames=tf.reshape(shard, [1]),
+        compression_type="",
+        buffer_size=tf.constant(0, tf.int64),
+        byte_offsets=tf.reshape(tf.cast(offset, tf.int64), [1]),
+    )
+    record = tf.data.experimental.from_variant(record, tf.TensorSpec((), tf.string))
+    features = tf.io.parse_single_example(
+        record.take(1).get_single_element(),
+        {
+            "views": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+            "renderings": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+            "voxels": tf.io.FixedLenFeature([], tf.string, default_value=""),
+        },
+    )
+    views = tf.convert_to_tensor(views, tf.string)
+    # Of a view that comes twice the last counts. A record may also have none at all.
+    same = views[:, None] == features["views"][None, :]
+    last = tf.reduce_max(tf.where(same, tf.range(tf.size(features["views"])), -1), axis=1)
+    tf.debugging.Assert(tf.reduce_all(last >= 0), ["shard: no such view"])
+    return tf.gather(features["renderings"], last), features["voxels"]
+
+
+def record_reader():
+    """A function like `read_record` that takes and gives Python's values and raises OSError."""
+    in_graph = tf.function(
+        read_record,
+        input_signature=[
+            tf.TensorSpec((), tf.string),
+            tf.TensorSpec((), tf.int64),
+            tf.TensorSpec((None,), tf.string),
+        ],
+    )
+
+    def read(shard, offset, views):
+        with remote.os_errors(shard):
+            try:
+                renderings, voxels = in_graph(shard, offset, tf.constant(views, tf.string))
+            except UnicodeDecodeError:  # out of TensorFlow, whose message quotes the record
+                raise OSError(errno.EIO, "its bytes are no Example", shard) from None
+            return renderings.numpy(), voxels.numpy()
+
+    return read

@@ -1,10 +1,12 @@
-"""The objects of a data folder in the official tree.
+"""The official tree: what a file of it is, and the objects of a data folder that has one.
 
 <data_dir>/ShapeNetRendering/<synset_id>/<model_id>/rendering/NN.png
+<data_dir>/ShapeNetRendering/<synset_id>/<model_id>/rendering/rendering_metadata.txt
 <data_dir>/ShapeNetVox32/<synset_id>/<model_id>/model.binvox
 """
 
 import dataclasses
+import enum
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +15,49 @@ from r2n2_keras.data import remote
 from r2n2_keras.data.objects import Key, Object, check_categories
 from r2n2_keras.errors import InputError
 
-_RENDERING = re.compile(r"(\d{2,})\.png")
+MAX_NAME = 200  # characters of a folder's or file's name; a shard is named after one
+
+_VIEW = re.compile(r"(\d{2,})\.png")
+_PACKED = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz", ".zip")
+
+
+class FileType(enum.Enum):
+    """What a file of a data set is."""
+
+    VIEW = "rendering"
+    CAMERAS = "rendering_metadata.txt"
+    VOXELS = "model.binvox"
+    LIST = "renderings.txt"  # names the renderings; nothing reads it
+    ARCHIVE = "nested archive"
+    OTHER = "other file"
+
+    __hash__ = object.__hash__  # Enum's own is slow, and this is asked for at every file
+
+
+_TEXTS = {"rendering_metadata.txt": FileType.CAMERAS, "renderings.txt": FileType.LIST}
+
+
+def recognise(path: str) -> tuple[FileType, Key, str]:
+    """What the end of a path says that a file is: its type, its object's key, its view's name.
+
+    The last two are empty where there are none.
+    """
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    name = parts[-1] if parts else ""
+    file_type, key, view = FileType.OTHER, (), ""
+    if len(parts) >= 4 and parts[-2] == "rendering":
+        key = parts[-4], parts[-3]
+        if match := _VIEW.fullmatch(name):
+            file_type, view = FileType.VIEW, match[1]
+        else:
+            file_type = _TEXTS.get(name, FileType.OTHER)
+    elif len(parts) >= 3 and name == "model.binvox":
+        file_type, key = FileType.VOXELS, (parts[-3], parts[-2])
+    elif name.endswith(_PACKED):
+        file_type = FileType.ARCHIVE
+    if file_type is FileType.OTHER or not path.isprintable() or max(map(len, parts)) > MAX_NAME:
+        return FileType.OTHER, (), ""
+    return file_type, key, view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +71,11 @@ class TreeFiles:
 
     renderings: str
     voxels: str
+
+    @property
+    def renderings_path(self) -> str:
+        """See `objects.Files`."""
+        return self.renderings
 
     def view_path(self, view: str) -> str:
         """See `objects.Files`."""
@@ -52,6 +101,43 @@ class TreeFiles:
         return TreeTable(objects)
 
 
+@dataclasses.dataclass(frozen=True)
+class Roots:
+    """The two folders of a tree that hold the categories.
+
+    Attributes:
+        renderings: of the renderings.
+        voxels: of the voxels.
+    """
+
+    renderings: str
+    voxels: str
+
+    def files(self, synset_id: str, model_id: str) -> TreeFiles:
+        """Where an object lies, or would lie."""
+        return TreeFiles(
+            posixpath.join(self.renderings, synset_id, model_id, "rendering"),
+            posixpath.join(self.voxels, synset_id, model_id, "model.binvox"),
+        )
+
+
+def find_roots(data_dir: str, renderings_dir: str, voxels_dir: str) -> Roots:
+    """The folders of the renderings and of the voxels inside a folder or URL.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    roots = Roots(posixpath.join(data_dir, renderings_dir), posixpath.join(data_dir, voxels_dir))
+    for folder in (data_dir, roots.renderings, roots.voxels):
+        if not remote.isdir(folder):
+            raise InputError(
+                f"Expected a folder that holds {renderings_dir} and {voxels_dir}, or that "
+                f"`prepare` wrote, received --data_dir={data_dir}: there is no folder {folder}. "
+                "Give another --data_dir, or --renderings_dir and --voxels_dir."
+            )
+    return roots
+
+
 def list_objects(
     data_dir: str,
     renderings_dir: str = "ShapeNetRendering",
@@ -73,44 +159,31 @@ def list_objects(
     Raises:
         InputError: there is no such folder, or no object has both.
     """
-    renderings = posixpath.join(data_dir, renderings_dir)
-    voxels = posixpath.join(data_dir, voxels_dir)
-    for folder in (data_dir, renderings, voxels):
-        if not remote.isdir(folder):
-            raise InputError(
-                f"Expected a data folder that holds {renderings_dir} and {voxels_dir}, received "
-                f"--data_dir={data_dir}: there is no folder {folder}. Give another --data_dir, or "
-                "none to use the synthesised set."
-            )
-    synset_ids = _list(voxels)
-    wanted = check_categories(categories, synset_ids, voxels)
+    roots = find_roots(data_dir, renderings_dir, voxels_dir)
+    synset_ids = _list(roots.voxels)
+    wanted = check_categories(categories, synset_ids, roots.voxels)
     objects, keys = [], []
     for synset_id in synset_ids:
         if wanted and synset_id not in wanted:
             continue
-        with_renderings = set(_list(posixpath.join(renderings, synset_id)))
-        for model_id in _list(posixpath.join(voxels, synset_id)):
-            binvox = posixpath.join(voxels, synset_id, model_id, "model.binvox")
-            if not remote.exists(binvox):
+        with_renderings = set(_list(posixpath.join(roots.renderings, synset_id)))
+        for model_id in _list(posixpath.join(roots.voxels, synset_id)):
+            files = roots.files(synset_id, model_id)
+            if not remote.isfile(files.voxels):
                 continue
             keys.append((synset_id, model_id))
-            folder = posixpath.join(renderings, synset_id, model_id, "rendering")
-            views = _views(folder) if model_id in with_renderings else ()
+            names = _list(files.renderings) if model_id in with_renderings else ()
+            views = tuple(match[1] for match in map(_VIEW.fullmatch, names) if match)
             if views:
-                objects.append(Object(synset_id, model_id, views, TreeFiles(folder, binvox)))
+                objects.append(Object(synset_id, model_id, views, files))
     if not objects:
         among = f" of the categories {', '.join(categories)}" if wanted else ""
         raise InputError(
-            f"Expected models{among} with NN.png renderings in {renderings} and a model.binvox of "
-            f"the same id in {voxels}, received no such pair. Check both folders."
+            f"Expected models{among} with NN.png renderings in {roots.renderings} and a "
+            f"model.binvox of the same id in {roots.voxels}, received no such pair. Check both "
+            "folders."
         )
     return objects, keys
-
-
-def _views(folder):
-    """Names of the renderings in a folder, without `.png`."""
-    matches = [_RENDERING.fullmatch(name) for name in _list(folder)]
-    return tuple(match[1] for match in matches if match)
 
 
 def _list(folder):
@@ -118,7 +191,7 @@ def _list(folder):
     if not remote.isdir(folder):
         return []
     try:
-        return sorted(name.rstrip("/") for name in remote.listdir(folder))
+        return sorted(name.rstrip("/") for name in remote.listdir(folder, pipes=False))
     except UnicodeDecodeError as error:
         raise InputError(
             f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename or "

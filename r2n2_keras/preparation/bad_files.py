@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
-from r2n2_keras.data import binvox, images, pipeline
+from r2n2_keras.data import images, pipeline
 from r2n2_keras.data.objects import Object
 from r2n2_keras.errors import InputError, reason
+from r2n2_keras.preparation.checker import BadFile, Kind, check_png, check_voxels, unreadable
 
 # What a file is to blame for. A lost connection or a full memory are none of these.
 OF_FILES = (
@@ -26,53 +27,40 @@ _ADVICE = (
 )
 
 
-class BadSample(InputError):
-    """A file of a model cannot be used."""
-
-
 def check(one: Object, grid_edge: int, views: Sequence[str]) -> None:
-    """Reads the voxels and some of the renderings of a model.
+    """Reads the voxels and some of the renderings of an object.
 
     Raises:
-        BadSample: one cannot be used; the message names it.
+        BadFile: one cannot be used.
     """
-    for view in dict.fromkeys(views):
-        _check_view(one, view)
-    name = one.files.voxels_path
+    files = one.files
     try:
-        dims, occupied = binvox.check(one.files.read_voxels(), name)
+        for view in dict.fromkeys(views):
+            path = files.view_path(view)
+            _check_view(_read(files.read_view, path, view), path)
+        path = files.voxels_path
+        check_voxels(_read(files.read_voxels, path), path, grid_edge)
+    except BadFile as error:
+        raise error.advised(_ADVICE) from None
+
+
+def _read(call, path, *args):
+    try:
+        return call(*args)
+    except ConnectionError:
+        raise
     except OF_FILES as error:
-        raise BadSample(
-            f"Expected a binvox file, received {name}, which cannot be read ({reason(error)}). "
-            f"{_ADVICE}"
-        ) from None
-    except InputError as error:
-        raise BadSample(f"{error} {_ADVICE}") from None
-    if dims != (grid_edge,) * 3:
-        raise BadSample(
-            f"{name}: expected {grid_edge} cells along each axis, as the network predicts, "
-            f"received {'x'.join(map(str, dims))}. {_ADVICE}"
-        )
-    if not occupied:
-        raise BadSample(
-            f"{name}: expected an object, received a grid without an occupied voxel. {_ADVICE}"
-        )
+        raise unreadable(path, error) from None
 
 
-def _check_view(one, view):
-    name = one.files.view_path(view)
+def _check_view(content, path):
+    """Lets the graph decide, as what training does must not depend on who looks at a file."""
     try:
-        content = one.files.read_view(view)
-        if not content.startswith(images.PNG):
-            raise BadSample(
-                f"Expected a PNG, received {name}, which begins with {content[:8]!r} "
-                f"({len(content)} bytes). {_ADVICE}"
-            )
         images.png(content)
     except OF_FILES as error:
-        raise BadSample(
-            f"Expected a PNG, received {name}, which cannot be decoded ({reason(error)}). {_ADVICE}"
-        ) from None
+        check_png(content, path)  # says more
+        text = f"expected a PNG, received one that cannot be decoded ({reason(error)})"
+        raise BadFile(Kind.PNG, path, text) from None
 
 
 def explained(
@@ -83,18 +71,18 @@ def explained(
     num_views: int = 0,
     view_ids: Sequence[int] = (),
 ) -> Iterator:
-    """Iterates over batches that hold every model once, in order.
+    """Iterates over batches that hold every object once, in order.
 
     Args:
         batches: a dataset of `pipeline.evaluation_batches` or `voxel_batches`.
         objects: the objects that it reads.
         grid_edge: of the voxels that it makes.
         batch_size: of the dataset.
-        num_views: how many renderings it reads of each model.
+        num_views: how many renderings it reads of each object.
         view_ids: which ones, where these are not the first.
 
     Raises:
-        BadSample: a file cannot be used.
+        BadFile: a file cannot be used.
     """
     iterator = iter(batches)
     for first in range(0, len(objects), batch_size):
@@ -103,7 +91,7 @@ def explained(
         except OF_FILES:
             for one in objects[first : first + batch_size]:
                 check(one, grid_edge, pipeline.evaluation_views(one, num_views, view_ids))
-            raise  # every file is sound: the fault is elsewhere
+            raise  # every file is sound: the reason is elsewhere
         yield batch
 
 
@@ -121,32 +109,33 @@ def on_sound_models(
     Args:
         objects: the objects.
         grid_edge: cells along an edge of the grids that the network predicts.
-        call: a function of a list of objects that raises `BadSample`.
+        call: a function of a list of objects that raises `BadFile`.
         skip: whether to call it again instead of raising.
-        num_views: how many renderings of each model it reads.
+        num_views: how many renderings of each object it reads.
         view_ids: which ones, where these are not the first.
 
     Returns:
         What the function returned, the objects that it got, and what is wrong with the others.
 
     Raises:
-        BadSample: a file cannot be used, and `skip` does not say to go on; or no model is left.
+        BadFile: a file cannot be used, and `skip` does not say to go on.
+        InputError: no object is left.
     """
     try:
         return call(objects), objects, []
-    except BadSample:
+    except BadFile:
         if not skip:
             raise
-    sound, faults = [], []
+    sound, reasons = [], []
     for one in objects:
         try:
             check(one, grid_edge, pipeline.evaluation_views(one, num_views, view_ids))
             sound.append(one)
-        except BadSample as error:
-            faults.append(str(error))
+        except BadFile as error:
+            reasons.append(str(error))
     if not sound:
-        raise BadSample(
+        raise InputError(
             f"Expected models with sound files, received {len(objects)} of which none can be "
-            f"used, such as: {faults[0]}"
+            f"used, such as: {reasons[0]}"
         )
-    return call(sound), sound, faults
+    return call(sound), sound, reasons

@@ -9,6 +9,7 @@ which a checkpoint holds as a whole, and on the number of the step.
 
 import functools
 import os
+import shlex
 import signal
 import time
 
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from r2n2_keras import workdir as workdir_lib
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import distribution, progress, setup
 from r2n2_keras.training import steps as steps_lib
@@ -193,6 +195,7 @@ class _Run:
             self._optimizer,
             batch_size=config.batch_size,
             threshold=config.threshold,
+            loss_of=LOSSES[config.loss],
             element_spec=self._stream.dataset(state.step).element_spec,
             accumulation_steps=config.gradient_accumulation_steps,
             jit_compile=config.jit_compile == "on" or (config.jit_compile == "auto" and on_one_gpu),
@@ -286,8 +289,9 @@ class _Run:
             if self._summarise:
                 self._summarise(state.rows, examples)
         self.print(
-            f"step {row['step']}: loss {row['loss']:.4f}, iou {row['iou']:.4f}, val_loss "
-            f"{val_loss:.4f}, val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}"
+            f"step {row['step']}: loss ({self.config.loss}) {row['loss']:.4f}, iou "
+            f"{row['iou']:.4f}, val_loss {val_loss:.4f}, val_iou {val_iou:.4f}"
+            f"{', the best so far: saved' if is_best else ''}"
         )
         names = ("loss", "iou", "val_loss", "val_iou", "learning_rate")
         self._callbacks.on_epoch_end(len(state.rows) - 1, {name: row[name] for name in names})
@@ -372,9 +376,10 @@ class _Run:
             )
             return
         self.print(f"The run is {self.position}, after {took}.")
+        folder = self.config.workdir
         names = (workdir_lib.MODEL, workdir_lib.CURVES, workdir_lib.TENSORBOARD)
-        model, curves, board = (os.path.join(self.config.workdir, name) for name in names)
+        model, curves, board = (os.path.join(folder, name) for name in names)
         if best := self.state.best:
             self.print(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {model}")
-        self.print(f"Curves: {curves}; tensorboard --logdir={board}")
-        self.print(f"Next: python -m r2n2_keras.evaluate --workdir={self.config.workdir}")
+        self.print(f"Curves: {curves}; tensorboard --logdir={shlex.quote(board)}")
+        self.print(f"Next: python -m r2n2_keras.evaluate --workdir={shlex.quote(folder)}")

@@ -1,35 +1,50 @@
 """A small data set as the files of an archive, and what must come out of it however it is prepared.
 
-Renderings have the header of a PNG and a text that says who they are; nothing decodes them.
+Renderings are transparent PNG files with a text that says who they are.
 """
 
+import functools
 import io
 import struct
 import tarfile
+import zlib
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from r2n2_keras.data import binvox, shards, splits, trees
 from r2n2_keras.data.binvox import Voxels
+from r2n2_keras.data.objects import GRID_EDGE
 from r2n2_keras.preparation import archives, conversion
 
 CHAIR, TABLE = "03001627", "04379243"
 R2N2 = {"rule": "r2n2"}
 
 
-def png(text="", width=137, height=137):
-    """The header of a PNG file, and a text."""
+def png(text="", width=137, height=137, pixels=None):
+    """A PNG file with a text in it; one that claims to be larger than any may be has no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + b"crc!"
-    return b"\x89PNG\r\n\x1a\n" + chunk + text.encode()
+    chunks = [(b"IHDR", header), (b"tEXt", b"Comment\0" + text.encode())]
+    chunks += [(b"IDAT", pixels or transparent(width, height)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
 
 
+@functools.cache
+def transparent(width, height):
+    """The packed pixels of a PNG file."""
+    return zlib.compress(bytes(height * (1 + 4 * width)) if width * height <= 4096**2 else b"")
+
+
+@functools.cache
 def voxels(number):
     """A binvox file in which one voxel is occupied."""
-    grid = np.zeros(64, bool)
-    grid[number % 64] = True
-    return binvox.encode(Voxels(grid.reshape(4, 4, 4)))
+    grid = np.zeros(GRID_EDGE**3, bool)
+    grid[number] = True
+    return binvox.encode(Voxels(grid.reshape([GRID_EDGE] * 3)))
 
 
 def files(chairs=6, tables=3, views=3):
@@ -74,16 +89,20 @@ def write_tar(path, members, mode="w:gz") -> str:
 
 
 def prepare(renderings, voxels_, out, **settings):
-    """Prepares sources given by path; some settings are those of `Choice`."""
+    """Prepares sources given by path; some settings are those of `Choice`.
+
+    Does not wait until the files are on the disk, which takes most of the time.
+    """
     fields = set(conversion.Choice.__dataclass_fields__) & set(settings)
     choice = {"split_rule": R2N2, **{name: settings.pop(name) for name in fields}}
-    return conversion.prepare(
-        archives.open_source(str(renderings)),
-        archives.open_source(str(voxels_)),
-        str(out),
-        conversion.Choice(**choice),
-        **settings,
-    )
+    with mock.patch("os.fsync"):
+        return conversion.prepare(
+            archives.open_source(str(renderings)),
+            archives.open_source(str(voxels_)),
+            str(out),
+            conversion.Choice(**choice),
+            **settings,
+        )
 
 
 def of_tree(folder):
@@ -100,7 +119,7 @@ def of_shards(folder, categories=()):
 def of_data(data):
     """{(part of the split, model): (voxels, {view: rendering})}."""
     return {
-        (part, model.key): (
+        (part, model.name): (
             model.files.read_voxels(),
             {view: model.files.read_view(view) for view in model.views},
         )

@@ -2,38 +2,27 @@
 
 import io
 
-import numpy as np
 import pytest
 import tensorflow as tf
+from pictures import encoded, random_pixels
 from PIL import Image
 
 from r2n2_keras.data import images, picture_limits
+from r2n2_keras.model.image_spec import ImageSpec
 
-FRAME = ImageSpec(8, 3, 32, 255)
-OPTIONS = {"WEBP lossless": {"lossless": True}}
-
-
-def _pixels(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def _encoded(kind, pixels, **options):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **options)
-    return file.getvalue()
+SPEC = ImageSpec(8, 3, 255)
 
 
 def _gif(frames, edge=24):
     """An animation whose frames differ."""
-    pictures = [Image.fromarray(_pixels(edge, edge, 3, seed=n)) for n in range(frames)]
-    file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], optimize=False)
-    return file.getvalue()
+    pictures = [Image.fromarray(random_pixels(edge, edge, 3, seed=n)) for n in range(frames)]
+    return encoded(pictures[0], "GIF", save_all=True, append_images=pictures[1:], optimize=False)
 
 
 def _claiming(kind, edge):
     """A small file of that kind with `edge` x `edge` pixels by its header."""
-    content = bytearray(_encoded(kind.split()[0], _pixels(8, 8, 3), **OPTIONS.get(kind, {})))
+    options = {"lossless": True} if kind == "WEBP lossless" else {}
+    content = bytearray(encoded(random_pixels(8, 8, 3), kind.split()[0], **options))
     if kind == "GIF":
         content[6:10] = edge.to_bytes(2, "little") * 2
     elif kind == "GIF frame":
@@ -68,13 +57,13 @@ def _check(content, most):
 )
 def test_pictures_that_claim_too_many_pixels(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
-        images.picture(_claiming(kind, 16_000), FRAME, 10**6)
+        images.picture(_claiming(kind, 16_000), SPEC, 10**6)
     _check(_claiming(kind, 8), 10**6)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "GIF", "WEBP"])
 def test_the_bound_is_exact(kind):
-    content = _encoded(kind, _pixels(20, 30, 3))
+    content = encoded(random_pixels(20, 30, 3), kind)
     _check(content, 600)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"more pixels than.*599"):
         _check(content, 599)
@@ -128,11 +117,26 @@ def test_a_gif_of_countless_blocks():
 
 
 def test_a_jpeg_of_countless_scans():
-    content = _encoded("JPEG", _pixels(64, 64, 3), progressive=True)
+    content = encoded(random_pixels(64, 64, 3), "JPEG", progressive=True)
     _check(content, 10**9)
     scan = content[content.rindex(b"\xff\xda") : -2]
     with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG of more than 100 scans"):
         _check(content[:-2] + scan * 100 + content[-2:], 10**9)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 10**6])
+@pytest.mark.parametrize(
+    "content",
+    [  # a pixel each
+        "ff0a00101009080001002c004b188b15c24996e5a021e3",
+        "0000000c4a584c200d0a870a00000014667479706a786c20000000006a786c20"
+        "0000001a6a786c63ff0a001010090800010018004b188b158201",
+    ],
+)
+def test_jpeg_xl_is_refused_by_every_release(content, max_pixels):
+    """TensorFlow 2.21 would decode these, and others of any size."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG XL, which is not read"):
+        images.picture(bytes.fromhex(content), SPEC, max_pixels)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"GIF89a", b"BM", b"RIFF"])

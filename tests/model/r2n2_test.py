@@ -310,7 +310,7 @@ def test_keras_loads_a_saved_model(saved):
 def test_model_comes_back_from_its_config(saved):
     model, _ = saved
     config = json.loads(json.dumps(model.get_config()))
-    assert set(config) == {"name", "trainable", *NARROW}
+    assert set(config) == {"name", "trainable", "background", "alpha", *NARROW}
     again = R2N2.from_config(config)
     assert again.get_config() == model.get_config()
     assert [w.shape for w in again.weights] == [w.shape for w in model.weights]

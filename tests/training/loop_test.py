@@ -1,5 +1,6 @@
 """A run from its first step to its files, on a small synthesised data set."""
 
+import contextlib
 import os
 import re
 import signal
@@ -40,8 +41,6 @@ def several_runs():
         "decoder_filters": (4, 4, 2, 1),
     }
     with pytest.MonkeyPatch.context() as patch:
-        # A process that trains keeps its workdir to itself.
-        patch.setattr(workdir, "lock", lambda folder: None)
         patch.setitem(PRESETS, "tiny", narrow)
         yield
 
@@ -53,9 +52,8 @@ def _train(folder, parts, callbacks=(), weights=None, summarise=None, **settings
     keras.utils.set_random_seed(config.seed)
     strategy = distribution.strategy_for("one_device", 1, Cluster(), 0)
     runs.check_workdir(config)
-    if not config.dry_run:
-        runs.open_workdir(config)
-    return loop.train(config, strategy, Cluster(), parts, callbacks, weights, summarise)
+    with contextlib.nullcontext() if config.dry_run else runs.opened(config):
+        return loop.train(config, strategy, Cluster(), parts, callbacks, weights, summarise)
 
 
 def _weights(folder):

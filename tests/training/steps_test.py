@@ -12,7 +12,7 @@ import tensorflow as tf
 from addresses import addresses_of
 
 from r2n2_keras.evaluation.step import make_eval_step
-from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.losses import bce
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import adam, distribution, steps
 
@@ -189,7 +189,7 @@ def test_one_graph_scores_any_batch(num_views):
     for size in (4, 1):
         losses, ious, occupancy = eval_step(images[:size], voxels[:size])
         np.testing.assert_allclose(occupancy, expected[:size], atol=1e-6)
-        np.testing.assert_allclose(losses, sample_losses(voxels, expected)[:size], rtol=1e-5)
+        np.testing.assert_allclose(losses, bce(voxels, expected)[:size], rtol=1e-5)
         solid, occupied = voxels[:size] > 0.5, expected[:size] > 0.4
         both, either = (solid & occupied).sum((1, 2, 3)), (solid | occupied).sum((1, 2, 3))
         np.testing.assert_allclose(ious, both / either, rtol=1e-6)

@@ -1,5 +1,6 @@
 """The `serve` command: how it starts, what it refuses in one line, how it ends."""
 
+import importlib.metadata
 import re
 import signal
 import socket
@@ -37,7 +38,8 @@ def test_it_says_what_it_serves_and_ends_after_the_requests_in_work(folder, tmp_
     assert line.startswith("Serving one (version 1), slow (version 1) on http://127.0.0.1:")
     assert "stand-in for development and tests" in line
     assert f"docker run -p 8501:8501 -v {folder}:/models/one -e MODEL_NAME=one" in line
-    assert "tensorflow/serving:2.20.0" in line
+    release = importlib.metadata.version("tensorflow-serving-api")
+    assert line.endswith(f" tensorflow/serving:{release}\n")
     port = int(re.search(r"http://[\d.]+:(\d+)", line)[1])
     answers = []
     body = b'{"instances": [600000]}'
