@@ -37,8 +37,9 @@ def main(config):
     from r2n2_keras.data import splits
     from r2n2_keras.training import callbacks as callbacks_lib
     from r2n2_keras.training import distribution, loop, setup
+    from r2n2_keras.training.cluster import read_cluster
 
-    cluster = distribution.read_cluster()
+    cluster = read_cluster()
     strategy = distribution.strategy_for(
         config.strategy, config.cpu_devices, cluster, config.worker_timeout
     )

@@ -56,7 +56,10 @@ def problems(folder: str) -> list[str]:
         OSError, LookupError, TypeError, ValueError: the files are not as `write` makes them.
     """
     checks, is_whole = _read_checks(folder)
-    answers = {output: _read(folder, _answer_file(output)) for _, output in checks.values()}
+    answers = {
+        output: _read(folder, _answer_file(output))["predictions"][0]
+        for _, output in checks.values()
+    }
     import tensorflow as tf
 
     found = []
@@ -70,7 +73,7 @@ def problems(folder: str) -> list[str]:
         for name, (requests, output) in checks.items():
             if name in there:
                 answer = _ask(session, there[name], requests)[output][0]
-                found += _differences(name, answer, answers[output]["predictions"][0])
+                found += _differences(name, answer, answers[output])
     return found
 
 
@@ -79,7 +82,7 @@ def _answer_file(output):
 
 
 def _read_checks(folder):
-    """The requests and the output of each signature, and whether those are all that there must be."""
+    """The requests and the output of each signature, and whether all signatures must be there."""
     request = _read(folder, REQUEST)
     (instance,) = request["instances"]
     checks = {SIGNATURE: ([{name: [value] for name, value in instance.items()}], "occupancy")}

@@ -1,4 +1,4 @@
-"""The exported model's signatures: what TensorFlow Serving answers, and how an export is asked for it.
+"""The exported model's signatures: what TensorFlow Serving answers, and how it is asked for that.
 
 All are stateless, batch first on every input and output, and made of stock TensorFlow ops. Letters:
 B objects, T views of each, H W pixels, C channels, N grid edge.

@@ -6,8 +6,8 @@
                               golden_checks.json
                  assets.extra/model_card.md
 
-The requests show the pictures in `golden_views`. They are renderings of a chair of our own, which may
-be given away, and were made by
+The requests show the pictures in `golden_views`. They are renderings of a chair of our own, which
+may be given away, and were made by
 
     python -m r2n2_keras.synthesize --out=DIR --categories=chair --models_per_category=1 --views=5 \
         --seed=0
