@@ -97,9 +97,10 @@ class NotebookDataset:
         import torch
 
         files = self.models[index].files
-        names = [name for name in os.listdir(files.renderings_path) if name.endswith(".png")]
+        folder = files.renderings_path
+        names = [name for name in os.listdir(folder) if name.endswith(".png")]
         views = [
-            torch.from_numpy(np.array(Image.open(f"{files.renderings_path}/{name}"))).permute(2, 0, 1)
+            torch.from_numpy(np.array(Image.open(f"{folder}/{name}"))).permute(2, 0, 1)
             for name in names
         ]
         with open(files.voxels_path, "rb") as file:
