@@ -185,4 +185,4 @@ def _say(line):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "serve")

@@ -6,7 +6,7 @@ import shutil
 import tarfile
 
 import pytest
-from commands import TRAIN, fail, succeed
+from commands import TRAIN, fail, process, succeed
 
 
 def _split(folder):
@@ -32,6 +32,7 @@ def prepared(archives, tmp_path_factory):
         f"--voxels={archives}/ShapeNetVox32.tgz",
         "--out=data",
         cwd=folder,
+        how=process,
     )
     return folder / "data"
 
@@ -85,6 +86,7 @@ def test_pix2vox_split(tree, tmp_path):
     split = _split(tmp_path)
     assert re.fullmatch(r"pix2vox \(ShapeNet\.json, sha256 [0-9a-f]{8}\)", split["split_rule"])
     assert split["test"] == [f"03001627/{chairs[1]}"] and len(split["train"]) == 3
+    flags = (*flags[:-1], "--split=r2n2", f"--split_file={split_file}", "--workdir=new")
     assert "--split_file to be given with --split=pix2vox" in fail("train", *flags, cwd=tmp_path)
 
 

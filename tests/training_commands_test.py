@@ -4,15 +4,14 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from commands import TRAIN, fail, succeed
+from addresses import addresses_of
+from commands import TRAIN, fail, process, succeed
 
 from r2n2_keras.model.r2n2 import R2N2
 
@@ -57,7 +56,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, cod
     assert _steps(tmp_path / "run")[-1] == step
     assert "The same command goes on from there" in out
     assert "Traceback" not in err
-    again = succeed("train", *flags, f"--steps={step + 1}", cwd=tmp_path)
+    again = succeed("train", "--workdir=run", f"--steps={step + 1}", cwd=tmp_path)
     assert f"Going on at step {step} of {step + 1}" in again
     assert "Next: python -m r2n2_keras.evaluate --workdir=run" in again
 
@@ -98,9 +97,12 @@ def test_callbacks_that_cannot_be_had(tree, tmp_path):
 
 
 def test_a_start_from_weights_of_another_network(tree, tmp_path):
-    flags = (*TRAIN, f"--data_dir={tree}", "--init_from=other.keras")
-    assert "other.keras, which does not exist" in fail("train", *flags, cwd=tmp_path)
-    R2N2.from_preset("tiny", hidden_channels=8).save(tmp_path / "other.keras")
+    flags = (*TRAIN, f"--data_dir={tree}", "--init_from=other")
+    line = fail("train", *flags, cwd=tmp_path)
+    assert "Expected a trained model, received other, which does not exist" in line
+    (tmp_path / "other").mkdir()
+    assert "other/model.keras, which does not exist" in fail("train", *flags, cwd=tmp_path)
+    R2N2.from_preset("tiny", hidden_channels=8).save_to_preset(tmp_path / "other")
     assert "whose hidden_channels differ" in fail("train", *flags, cwd=tmp_path)
     assert not (tmp_path / "run").exists()
 
@@ -108,16 +110,8 @@ def test_a_start_from_weights_of_another_network(tree, tmp_path):
 # === Several workers ===
 
 
-def _addresses(count):
-    with ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
-
-
 def _start_workers(count, *flags, cwd):
-    addresses = _addresses(count)
+    addresses = addresses_of(count)
     return [
         _start(*flags, cwd=cwd, env={**os.environ, "TF_CONFIG": json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -156,8 +150,8 @@ def test_one_device_two_devices_two_and_three_workers_train_alike(tree, tmp_path
         *ONE, f"--data_dir={tree}", "--batch_size=6", "--steps=20", "--evaluate_every_steps=10",
         "--learning_rate=1e-4", "--l2=2.5e-5", "--clip_norm=0.1", "--callbacks=losses:Losses",
     )  # fmt: skip
-    outputs = {"one": [succeed("train", *flags, "--workdir=one", cwd=tmp_path)]}
-    two = succeed("train", *flags, "--workdir=two", "--cpu_devices=2", cwd=tmp_path)
+    outputs = {"one": [succeed("train", *flags, "--workdir=one", cwd=tmp_path, how=process)]}
+    two = succeed("train", *flags, "--workdir=two", "--cpu_devices=2", cwd=tmp_path, how=process)
     assert "Replicas: 2." in two
     outputs["two devices"] = [two]
     for count in (2, 3):
@@ -215,7 +209,7 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
     flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--overwrite")
     kept = tmp_path / "run" / "checkpoints" / "step-000000001"
     kept.mkdir(parents=True)
-    addresses = _addresses(2)
+    addresses = addresses_of(2)
     processes = [
         _start(*flags, f"--l2={index}", cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -229,9 +223,9 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
 
 
 def test_a_worker_that_never_joins(tree, tmp_path):
-    here, gone = _addresses(2)
+    here, gone = addresses_of(2)
     cluster = {"cluster": {"worker": [here, gone]}, "task": {"type": "worker", "index": 0}}
     flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--worker_timeout=2")
-    line = fail("train", *flags, cwd=tmp_path, TF_CONFIG=json.dumps(cluster))
+    line = fail("train", *flags, cwd=tmp_path, how=process, TF_CONFIG=json.dumps(cluster))
     assert f"--worker_timeout=2 seconds, received no answer from {gone}" in line
     assert not (tmp_path / "run").exists()
