@@ -296,7 +296,7 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "Minimise cross-entropy, Dice, both, or focal loss.",
+            "train": "Minimise cross-entropy, Dice, both, or focal.",
             "evaluate": "The loss to report. Default: that of the run.",
         },
     )
