@@ -296,8 +296,7 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "What to minimise: binary cross-entropy (the original's), soft Dice, the sum, "
-            "or weighted focal loss.",
+            "train": "Minimise cross-entropy, Dice, both, or focal.",
             "evaluate": "The loss to report. Default: that of the run.",
         },
     )

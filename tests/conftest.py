@@ -29,15 +29,15 @@ def tree(tmp_path_factory) -> Path:
 def home(tree, tmp_path_factory) -> Path:
     """A folder in which `run` was trained, evaluated, predicted with and exported; not to change.
 
-    Training has a process of its own, which shows that the command does without pytest's.
+    Each command has a process of its own here, and shares pytest's in most other tests.
     """
     from commands import TRAIN, process, succeed
 
     folder = tmp_path_factory.mktemp("home")
     succeed("train", *TRAIN, f"--data_dir={tree}", cwd=folder, how=process)
-    succeed("evaluate", "--workdir=run", "--eval_views=1,3", cwd=folder)
-    succeed("predict", "--workdir=run", cwd=folder)
-    succeed("export", "--workdir=run", cwd=folder)
+    succeed("evaluate", "--workdir=run", "--eval_views=1,3", cwd=folder, how=process)
+    succeed("predict", "--workdir=run", cwd=folder, how=process)
+    succeed("export", "--workdir=run", cwd=folder, how=process)
     return folder
 
 

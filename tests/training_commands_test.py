@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from addresses import addresses_of
 from commands import TRAIN, fail, process, succeed
+from training_runs import addresses_of, checkpoint_steps
 
 from r2n2_keras.model.r2n2 import R2N2
 
@@ -28,17 +29,11 @@ def _start(*flags, cwd, **popen):
 def _await_checkpoint(folder, process, after=0):
     """Waits until there is a checkpoint of a later step."""
     while process.poll() is None:
-        steps = _steps(folder)
+        steps = checkpoint_steps(folder)
         if steps and steps[-1] > after:
             return
         time.sleep(0.02)
     raise AssertionError(process.communicate()[1])
-
-
-def _steps(folder):
-    folder = folder / "checkpoints"
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(int(name[5:]) for name in names if name.startswith("step-"))
 
 
 @pytest.mark.parametrize(
@@ -47,13 +42,13 @@ def _steps(folder):
 )
 def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, code):
     flags = (*ONE, f"--data_dir={tree}", "--workdir=run", "--checkpoint_every_steps=2")
-    process = _start(*flags, "--steps=100000", cwd=tmp_path)
-    _await_checkpoint(tmp_path / "run", process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    stopped = _start(*flags, "--steps=100000", cwd=tmp_path)
+    _await_checkpoint(tmp_path / "run", stopped)
+    stopped.send_signal(number)
+    out, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == code, err
     (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
-    assert _steps(tmp_path / "run")[-1] == step
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
     assert "The same command goes on from there" in out
     assert "Traceback" not in err
     again = succeed("train", "--workdir=run", f"--steps={step + 1}", cwd=tmp_path)
@@ -66,21 +61,21 @@ def _limit_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 
 
-def test_a_full_disk_spoils_nothing(tree, tmp_path):
-    flags = (*ONE, f"--data_dir={tree}", "--workdir=run")
-    succeed("train", *flags, "--steps=2", cwd=tmp_path)
+def test_a_full_disk_spoils_nothing(home, tmp_path):
+    shutil.copytree(home / "run", tmp_path / "run")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     kept = {path: path.read_bytes() for path in files if "tensorboard" not in str(path)}
-    process = _start(*flags, "--steps=4", cwd=tmp_path, preexec_fn=_limit_files)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    flags = ("--workdir=run", "--steps=5")
+    stopped = _start(*flags, cwd=tmp_path, preexec_fn=_limit_files)
+    _, err = stopped.communicate(timeout=300)
+    assert stopped.returncode == 1
     (line,) = err.strip().splitlines()
     assert line.startswith("error: Expected to write")
     assert "too large" in line
     kept.pop(tmp_path / "run" / "flags.cfg")  # has the new --steps
     assert {path: path.read_bytes() for path in kept} == kept
     assert not list((tmp_path / "run").rglob("*partial*"))
-    assert "Going on at step 2 of 4" in succeed("train", *flags, "--steps=4", cwd=tmp_path)
+    assert "Going on at step 3 of 5" in succeed("train", *flags, cwd=tmp_path)
 
 
 def test_a_workdir_that_cannot_be_written(tree, tmp_path):
@@ -201,7 +196,7 @@ def test_a_worker_that_is_told_to_stop_stops_all(tree, tmp_path):
     (chief, out, err), (worker, _, _) = _ended(processes)
     assert (chief, worker) == (143, 143), err
     (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
-    assert _steps(tmp_path / "run")[-1] == step
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
 
 
 @pytest.mark.slow
