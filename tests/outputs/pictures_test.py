@@ -180,7 +180,7 @@ def test_pyplot_and_tensorflow_stay_out():
 import sys
 sys.path[:0] = {paths!r}
 from r2n2_keras.outputs import files
-heavy = {{"tensorflow", "keras", "matplotlib", "trimesh", "PIL"}}
+heavy = {{"tensorflow", "keras", "matplotlib", "trimesh", "PIL", "numpy"}}
 assert not heavy & sys.modules.keys()  # the names of the formats are looked at first
 from r2n2_keras.outputs import pictures
 pictures.to_array(pictures.curves_picture([]))
