@@ -15,6 +15,7 @@ from r2n2_keras import files, workdir
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.presets import PRESETS
+from r2n2_keras.outputs.files import FORMATS
 
 _HELP_WIDTH = 98
 _MOST_SHOWN = 25  # of a command with more flags `--help` only names the rare ones
@@ -138,7 +139,9 @@ class Config:
     images: Paths = _file(
         (), "Pictures of one object, or a folder. Empty: a held-out model's.", "predict"
     )
-    formats: Names = _file(("npz", "binvox", "png"), "What to write: npz, binvox, png.", "predict")
+    formats: Names = _file(
+        ("npz", "binvox", "png"), f"What to write: {', '.join(FORMATS)}.", "predict"
+    )
     source: Literal["theano", "notebook", None] = _file(
         None, "Which code saved the --weights: see above.", "import_weights"
     )
