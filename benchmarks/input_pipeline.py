@@ -41,7 +41,7 @@ from r2n2_keras.data.trees import list_objects
 from r2n2_keras.model.image_spec import ImageSpec
 
 BATCH, VIEWS = 24, 5
-FRAME = ImageSpec(image_size=127, channels=3, background=240)
+IMAGE_SPEC = ImageSpec(image_size=127, channels=3, background=240)
 AUGMENTATION = Augmentation(
     random_crop=True, random_flip=True, random_background=(225, 255), color_jitter=0.2
 )
@@ -81,7 +81,7 @@ def decoding(contents, per_element):
 def training(models, augmentation):
     """An endless training stream."""
     sampling = Sampling(BATCH, (VIEWS, VIEWS), augmentation=augmentation)
-    return pipeline.training_batches(models, FRAME, sampling)
+    return pipeline.training_batches(models, IMAGE_SPEC, sampling)
 
 
 class NotebookDataset:

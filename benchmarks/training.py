@@ -58,7 +58,9 @@ def loop(args):
     from r2n2_keras.data import splits, trees
     from r2n2_keras.model import losses, metrics
     from r2n2_keras.model.r2n2 import R2N2
+    from r2n2_keras.outputs.summaries import Summaries
     from r2n2_keras.shapes import dataset
+    from r2n2_keras.training import cluster as cluster_lib
     from r2n2_keras.training import distribution, steps
     from r2n2_keras.training import loop as loop_lib
     from r2n2_keras.training.stream import TrainingStream
@@ -85,7 +87,7 @@ def loop(args):
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(losses.sample_losses(voxels, occupancy))
+            loss = tf.reduce_mean(losses.bce(voxels, occupancy))
             iou = tf.reduce_mean(metrics.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
@@ -105,7 +107,7 @@ def loop(args):
         def on_train_batch_end(self, batch, logs=None):
             self.ends.append(time.perf_counter())
 
-    cluster = distribution.read_cluster({})
+    cluster = cluster_lib.Cluster()
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
 
     def looped(number):
@@ -114,8 +116,9 @@ def loop(args):
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
+        summarise = Summaries(config.workdir, config.threshold).write
         with runs.opened(config):
-            loop_lib.train(config, strategy, cluster, parts, [ends])
+            loop_lib.train(config, strategy, cluster, parts, [ends], summarise=summarise)
         # The last but one: the evaluation at the end is no step.
         return (args.steps - 1) / (ends.ends[-1] - ends.ends[0])
 

@@ -13,6 +13,7 @@ from absl import flags
 
 from r2n2_keras import files, workdir
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.presets import PRESETS
 
 _HELP_WIDTH = 98
@@ -292,6 +293,14 @@ class Config:
         0, "Multiply the learning rate by the drop factor every N steps. 0: never.", rare=True
     )
     learning_rate_drop_factor: Rate = _training(0.1, "See the two flags above.", rare=True)
+    loss: Literal[tuple(LOSSES)] = _training(
+        "bce",
+        {
+            "train": "What to minimise: binary cross-entropy (the original's), soft Dice, the sum, "
+            "or weighted focal loss.",
+            "evaluate": "The loss to report. Default: that of the run.",
+        },
+    )
     l2: Weight = _training(
         0.0,
         "Minimise the kernels' squared norm times this, too; the original's: 2.5e-5. The loss "

@@ -61,6 +61,7 @@ def main(config):
             thresholds=config.thresholds,
             batch_size=config.batch_size,
             view_ids=config.view_ids,
+            loss=config.loss,
         ),
         skip=skip,
         num_views=max(config.eval_views),
@@ -93,6 +94,7 @@ def main(config):
         split=part,
         split_rule=data.split_rule,
         mean_shape_iou=mean_shape_iou,
+        loss=config.loss,
     )
     report.print_report(evaluation)
     if bad:

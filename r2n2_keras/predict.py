@@ -6,8 +6,7 @@
 
 The network expects the object centred on a plain background or cut out by alpha. Without --images,
 three renderings (or those of --view_ids) of a model that the run held out are used. Pictures are
-PNG, JPEG, BMP or GIF files; with the extra `io` also WebP (from TensorFlow 2.20 on without), TIFF
-and AVIF. Photos are turned upright as their Exif data say.
+PNG, JPEG, BMP, GIF, WebP, TIFF or AVIF files. Photos are turned upright as their Exif data say.
 
 Writes to --out: prediction.npz (occupancy and voxels, [x, y, z] with y up), prediction.binvox and
 prediction.png, the pictures beside the predicted voxels.
@@ -45,12 +44,11 @@ def main(config):
         views, truth = _held_out(config)
     images = read_views(views, model.image_spec)
     occupancy = model.predict(images[None], verbose=0)[0]
-    occupied = np.mean(occupancy > config.threshold)
+    voxels = occupancy > config.threshold
     number = "1 view" if len(views) == 1 else f"{len(views)} views"
-    print(f"{number}: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
-    for path in files.write_prediction(
-        out, images, occupancy, config.threshold, config.formats, truth
-    ):
+    print(f"{number}: {np.mean(voxels):.1%} of {occupancy.size:,} voxels are occupied.")
+    prediction = files.Prediction(images, occupancy, voxels, truth)
+    for path in files.write_prediction(out, prediction, config.formats):
         print(f"Wrote {path}")
 
 

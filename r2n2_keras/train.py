@@ -37,8 +37,9 @@ def main(config):
     from r2n2_keras.data import splits
     from r2n2_keras.training import callbacks as callbacks_lib
     from r2n2_keras.training import distribution, loop, setup
+    from r2n2_keras.training.cluster import read_cluster
 
-    cluster = distribution.read_cluster()
+    cluster = read_cluster()
     strategy = distribution.strategy_for(
         config.strategy, config.cpu_devices, cluster, config.worker_timeout
     )
@@ -75,7 +76,7 @@ def main(config):
 
             if not os.path.isfile(split_file):  # a run keeps its split, whatever joins the data
                 splits.save_split(split_file, data)
-            summarise = Summaries(config.workdir, config.threshold).write
+            summarise = Summaries(config.workdir, config.threshold, config.loss).write
         stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
     if stopped_by:
         sys.exit(128 + stopped_by)

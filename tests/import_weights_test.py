@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from commands import fail, process, succeed
 from PIL import Image
-from reference import RESIDUAL, theano_arrays
+from reference import RESIDUAL, theano_shapes
 
 from r2n2_keras import config, import_weights
 from r2n2_keras.errors import InputError
-from r2n2_keras.model import notebook_weights
+from r2n2_keras.model import notebook_weights, theano_weights
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
 
@@ -42,7 +42,7 @@ def save(path, arrays):
     ],
 )
 def test_weights_of_the_original(preset, parameters, tmp_path):
-    arrays = randomised(array.shape for array in theano_arrays(R2N2.from_preset(preset)))
+    arrays = randomised(theano_shapes(R2N2.from_preset(preset)))
     save(tmp_path / "weights.npy", arrays)
     flags = ("--source=theano", "--weights=weights.npy", "--out=my models/m.keras")
     result = process("import_weights", *flags, "--alpha=threshold", cwd=tmp_path)
@@ -52,8 +52,10 @@ def test_weights_of_the_original(preset, parameters, tmp_path):
     assert os.listdir(tmp_path / "my models") == ["m.keras"]
     model = R2N2.from_preset(tmp_path / "my models" / "m.keras")
     assert (model.image_spec.background, model.image_spec.alpha) == (240, "threshold")
-    for array, imported in zip(arrays, theano_arrays(model), strict=True):
-        np.testing.assert_array_equal(imported, array)
+    expected = R2N2.from_preset(preset)
+    theano_weights.assign(expected, arrays)
+    for weight, imported in zip(expected.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(imported, weight)
 
 
 def test_weights_of_the_notebook(tmp_path):
@@ -82,7 +84,7 @@ def home(tmp_path, monkeypatch):
 
 
 def arrays_of_narrow():
-    return randomised(array.shape for array in theano_arrays(R2N2(**RESIDUAL)))
+    return randomised(theano_shapes(R2N2(**RESIDUAL)))
 
 
 def convert(**settings):

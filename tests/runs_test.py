@@ -168,3 +168,12 @@ def test_where_scores_go(settings, folder, home):
 def test_a_run_keeps_the_scores_of_its_own(settings, other, home):
     with pytest.raises(InputError, match=f"for scores of {other}.*Give --out=DIR"):
         runs.evaluation_dir(Config(**settings))
+
+
+def test_a_run_keeps_its_loss_and_one_that_names_none_has_the_originals(tmp_path):
+    open_workdir(workdir=str(tmp_path), loss="dice")
+    with pytest.raises(InputError, match="--loss=dice, received --loss=bce"):
+        runs.check_workdir(Config(workdir=str(tmp_path)))
+    flags = tmp_path / "flags.cfg"
+    flags.write_text("".join(x for x in flags.open() if not x.startswith("--loss=")))
+    runs.check_workdir(Config(workdir=str(tmp_path), loss="bce"))

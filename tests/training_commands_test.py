@@ -5,14 +5,13 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from addresses import addresses_of
 from commands import TRAIN, fail, process, succeed
 
 from r2n2_keras.model.r2n2 import R2N2
@@ -112,16 +111,8 @@ def test_a_start_from_weights_of_another_network(tree, tmp_path):
 # === Several workers ===
 
 
-def _addresses(count):
-    with ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
-
-
 def _start_workers(count, *flags, cwd):
-    addresses = _addresses(count)
+    addresses = addresses_of(count)
     return [
         _start(*flags, cwd=cwd, env={**os.environ, "TF_CONFIG": json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -219,7 +210,7 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
     flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--overwrite")
     kept = tmp_path / "run" / "checkpoints" / "step-000000001"
     kept.mkdir(parents=True)
-    addresses = _addresses(2)
+    addresses = addresses_of(2)
     processes = [
         _start(*flags, f"--l2={index}", cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -233,7 +224,7 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
 
 
 def test_a_worker_that_never_joins(tree, tmp_path):
-    here, gone = _addresses(2)
+    here, gone = addresses_of(2)
     cluster = {"cluster": {"worker": [here, gone]}, "task": {"type": "worker", "index": 0}}
     flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--worker_timeout=2")
     line = fail("train", *flags, cwd=tmp_path, how=process, TF_CONFIG=json.dumps(cluster))

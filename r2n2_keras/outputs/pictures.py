@@ -164,17 +164,18 @@ def examples_picture(
     return figure
 
 
-def curves_picture(rows: Sequence[Mapping[str, object]]) -> Figure:
+def curves_picture(rows: Sequence[Mapping[str, object]], loss: str = "bce") -> Figure:
     """Loss and IoU against the step, for training and validation.
 
     Args:
         rows: the lines of `metrics.csv` as mappings, values as numbers or as text; what is
             missing or empty leaves a gap. There may be none.
+        loss: name of the loss.
     """
     figure = _figure(10, 3.8)
     steps = _column(rows, "step")
     for axis, name, label in zip(
-        figure.subplots(1, 2), ("loss", "iou"), ("loss", "IoU"), strict=True
+        figure.subplots(1, 2), ("loss", "iou"), (f"loss ({loss})", "IoU"), strict=True
     ):
         drawn = False
         for column, style, who in ((name, "#8a94a6", "train"), (f"val_{name}", "#1f6fb4", "val")):

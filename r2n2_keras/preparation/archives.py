@@ -12,54 +12,28 @@ it does not matter in which folder the data set was packed:
 import abc
 import bz2
 import dataclasses
-import enum
 import functools
+import gzip
 import io
 import lzma
 import posixpath
-import re
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
-
-import tensorflow as tf
 
 from r2n2_keras.data import remote
 from r2n2_keras.data.objects import Key
+from r2n2_keras.data.trees import FileType, recognise
 from r2n2_keras.errors import InputError, reason
+from r2n2_keras.preparation.checker import check_size, read, unreadable
 
-MAX_MEMBER = 16 << 20  # bytes of one file; a rendering of the original has 6 thousand
 MAX_HEADERS = 1 << 20  # bytes that describe one member: long names, extended headers
-MAX_NAME = 200  # characters of a folder's or file's name; a shard is named after one
 MAX_DEPTH = 10  # folders below the one given: links may lead in circles
 
-_CHUNK = 1 << 16  # compressed bytes at a time; more no longer fit the processor's cache
+_CHUNK = 1 << 16  # compressed bytes at a time
 _BUFFER = 1 << 18  # unpacked bytes at a time
 _XZ_MEMORY = 1 << 28
 
-_VIEW = re.compile(r"(\d{2,})\.png")
-_NESTED = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz", ".zip")
-_FILES = (".png", ".txt", ".binvox", ".mat", ".json", ".csv", *_NESTED)
-
-
-class Kind(enum.Enum):
-    """What a file of a source is."""
-
-    VIEW = "rendering"
-    CAMERAS = "rendering_metadata.txt"
-    VOXELS = "model.binvox"
-    LIST = "renderings.txt"  # names the renderings; nothing reads it
-    NESTED = "nested archive"
-    STRAY = "stray file"
-
-    __hash__ = object.__hash__  # Enum's own is slow, and this is asked for at every file
-
-
-_TEXTS = {"rendering_metadata.txt": Kind.CAMERAS, "renderings.txt": Kind.LIST}
-
-
-class BadMember(InputError):
-    """A file of a model cannot be used; the others of the source can."""
+_FILES = (".png", ".txt", ".binvox", ".mat", ".json", ".csv", ".tgz", ".zip")  # hardly folders
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,15 +42,15 @@ class Member:
 
     Attributes:
         place: what to call it in a message.
-        kind: what it is.
+        file_type: what it is.
         key: synset and model id; empty where it belongs to no model.
         view: of a rendering its name without `.png`.
-        read: gives its bytes, until the next member is asked for. Raises `BadMember` where it is
-            larger than `MAX_MEMBER`.
+        read: gives its bytes, until the next member is asked for. Raises `BadFile` where it cannot
+            be read or is larger than `checker.MAX_FILE`.
     """
 
     place: str
-    kind: Kind
+    file_type: FileType
     key: Key
     view: str
     read: Callable[[], bytes]
@@ -122,7 +96,7 @@ def open_source(path: str) -> Source:
             return Folder(path)
         archive = Archive(path)
         archive.size = remote.size(path)
-    except tf.errors.OpError as error:
+    except OSError as error:
         raise InputError(
             f"Expected an archive (.tgz, .tar) or a folder, received {path}, which cannot be read "
             f"({reason(error)}). Check the path."
@@ -134,29 +108,6 @@ def open_source(path: str) -> Source:
     return archive
 
 
-def recognise(name: str) -> tuple[Kind, Key, str]:
-    """What a path says that a file is: its kind, its model's id, its view's name.
-
-    The last two are empty where there are none.
-    """
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    file = parts[-1] if parts else ""
-    kind, key, view = Kind.STRAY, (), ""
-    if len(parts) >= 4 and parts[-2] == "rendering":
-        key = parts[-4], parts[-3]
-        if match := _VIEW.fullmatch(file):
-            kind, view = Kind.VIEW, match[1]
-        else:
-            kind = _TEXTS.get(file, Kind.STRAY)
-    elif len(parts) >= 3 and file == "model.binvox":
-        kind, key = Kind.VOXELS, (parts[-3], parts[-2])
-    elif file.endswith(_NESTED):
-        kind = Kind.NESTED
-    if kind is Kind.STRAY or not name.isprintable() or max(map(len, parts)) > MAX_NAME:
-        return Kind.STRAY, (), ""
-    return kind, key, view
-
-
 class Folder(Source):
     """A folder, and what lies below it, by name."""
 
@@ -165,41 +116,27 @@ class Folder(Source):
         return self._walk(self.path, MAX_DEPTH)
 
     def _walk(self, folder, depth):
-        for name in self._list(folder):
-            path = posixpath.join(folder, name.rstrip("/"))
-            if not name.endswith(_FILES) and (name.endswith("/") or tf.io.gfile.isdir(path)):
-                if depth:
-                    yield from self._walk(path, depth - 1)
-                continue
-            yield Member(path, *recognise(path), lambda path=path: self._read(path))
-
-    def _list(self, folder):
         try:
-            return sorted(tf.io.gfile.listdir(folder))
-        except tf.errors.OpError as error:
-            raise self._unreadable(folder, error) from None
+            names = remote.listdir(folder)
+        except OSError as error:
+            raise InputError(f"{unreadable(folder, error)} Check its permissions.") from None
         except UnicodeDecodeError as error:
             raise InputError(
                 f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename "
                 "or remove that file."
             ) from None
+        for name in names:
+            path = posixpath.join(folder, name.rstrip("/"))
+            if not name.endswith(_FILES) and (name.endswith("/") or remote.isdir(path)):
+                if depth:
+                    yield from self._walk(path, depth - 1)
+                continue
+            yield Member(path, *recognise(path), functools.partial(self._read, path))
 
     def _read(self, path):
-        try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                content = file.read(MAX_MEMBER + 1)
-        except tf.errors.OpError as error:
-            raise self._unreadable(path, error) from None
-        if len(content) > MAX_MEMBER:
-            raise _too_large(path)
+        content = read(path)
         self.volume += len(content)
         return content
-
-    def _unreadable(self, path, error):
-        return InputError(
-            f"Expected to read {path} of {self.path}, received: {reason(error)}. Check the folder "
-            "and its permissions."
-        )
 
 
 class Archive(Source):
@@ -207,7 +144,7 @@ class Archive(Source):
 
     def members(self) -> Iterator[Member]:
         """See `Source.members`."""
-        with tf.io.gfile.GFile(self.path, "rb") as file:
+        with remote.open_file(self.path) as file:
             yield from self._members(file)
 
     def _members(self, file):
@@ -216,6 +153,7 @@ class Archive(Source):
         while info := self._attempt(last, lambda: _next(stream, tar)):
             self._refuse_hostile(info)
             last = info.name
+            self.done = file.tell()
             if info.isfile():
                 self.volume = stream.tell()
                 place = f"{_shown(info.name)} in {self.path}"
@@ -223,12 +161,11 @@ class Archive(Source):
                 yield Member(place, *recognise(info.name), read)
 
     def _open(self, file):
-        stream = _Forward(io.BufferedReader(_Unpacked(file, self), _BUFFER))
+        stream = _Forward(_unpacked(file))
         return stream, tarfile.TarFile(fileobj=stream, tarinfo=_Info, encoding="utf-8")
 
     def _read(self, stream, info, place):
-        if info.size > MAX_MEMBER:
-            raise _too_large(place, info.size)
+        check_size(info.size, place)
         return self._attempt(info.name, lambda: stream.content(info.offset_data, info.size))
 
     def _attempt(self, last, call):
@@ -245,14 +182,14 @@ class Archive(Source):
     def _refuse_hostile(self, info):
         name = info.name
         if name.startswith("/") or (".." in name and ".." in name.split("/")):
-            fault = "leads out of the archive's folder"
+            what = "leads out of the archive's folder"
         elif not (info.isfile() or info.isdir()) or info.issparse():
-            fault = "is neither a plain file nor a folder but a link, a device or the like"
+            what = "is neither a plain file nor a folder but a link, a device or the like"
         else:
             return
         raise InputError(
             f"Expected an archive of plain files and folders, received {self.path}, whose member "
-            f"{_shown(name)} {fault}. Do not unpack it; get it again from a source you trust."
+            f"{_shown(name)} {what}. Do not unpack it; get it again from a source you trust."
         )
 
 
@@ -356,108 +293,49 @@ class _Forward:
             pass
 
 
-class _Unpacked(io.RawIOBase):
-    """The bytes of a file, decompressed as its first bytes say, a little at a time."""
+def _unpacked(file):
+    """A file's bytes, decompressed as its first ones say."""
+    magic = file.read(6)
+    file.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"), _BUFFER)
+    if magic.startswith(b"BZh"):
+        return io.BufferedReader(bz2.BZ2File(file), _BUFFER)
+    return io.BufferedReader(_Xz(file), _BUFFER) if magic == b"\xfd7zXZ\0" else file
 
-    def __init__(self, file, source):
+
+class _Xz(io.RawIOBase):
+    """An xz file; `lzma.LZMAFile` sets no limit to the memory that a file may ask for."""
+
+    def __init__(self, file):
         self._file = file
-        self._source = source
-        source.done = 0
-        self._packed = self._more()
-        self._new_decoder = next(
-            (new for magic, new in _DECODERS.items() if self._packed.startswith(magic)), None
-        )
-        self._decoder = self._new_decoder and self._new_decoder()
+        self._begin()
+
+    def _begin(self):
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
     def readable(self):
         return True
 
     def readinto(self, buffer):
-        piece = self._decoded(len(buffer)) if self._decoder else self._plain(len(buffer))
+        piece = self._more(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
 
-    def _more(self):
-        packed = self._file.read(_CHUNK)
-        self._source.done += len(packed)
-        return packed
-
-    def _plain(self, size):
-        packed = self._packed or self._more()
-        self._packed = packed[size:]
-        return packed[:size]
-
-    def _decoded(self, size):
+    def _more(self, size):
         while True:
-            if self._decoder.eof and not self._begin_next():
-                return b""
-            self._packed = self._packed or self._more()
-            at_end = not self._packed
-            try:
-                piece, self._packed = self._decoder.decode(self._packed, size)
-            except (zlib.error, OSError, lzma.LZMAError, EOFError) as error:
-                raise _Damaged(_short(error)) from None
-            if piece:
-                return piece
-            if at_end and not self._decoder.eof:
+            packed = b""
+            if self._decoder.eof:  # another stream may follow, or zeros, which are padding
+                packed = self._decoder.unused_data.lstrip(b"\0")
+                while not packed and (chunk := self._file.read(_CHUNK)):
+                    packed = chunk.lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._begin()
+            elif self._decoder.needs_input and not (packed := self._file.read(_CHUNK)):
                 raise _Damaged("the compressed data end too early")
-
-    def _begin_next(self):
-        """Starts on what follows a compressed stream: another one, or zeros, which are padding."""
-        while True:
-            self._packed = self._packed.lstrip(b"\0")
-            if self._packed:
-                self._decoder = self._new_decoder()
-                return True
-            self._packed = self._more()
-            if not self._packed:
-                return False
-
-
-class _Gzip:
-    def __init__(self):
-        self._decoder = zlib.decompressobj(wbits=31)  # with gzip's header and checksum
-
-    @property
-    def eof(self):
-        return self._decoder.eof
-
-    def decode(self, packed, size):
-        """Up to `size` bytes, and what is left of `packed`."""
-        piece = self._decoder.decompress(packed, size)
-        return piece, self._decoder.unconsumed_tail or self._decoder.unused_data
-
-
-class _Block:
-    """bzip2 and xz, whose decoders keep what they were given."""
-
-    def __init__(self, decoder):
-        self._decoder = decoder
-
-    @property
-    def eof(self):
-        return self._decoder.eof
-
-    def decode(self, packed, size):
-        """Up to `size` bytes, and what is left of `packed`."""
-        if not self._decoder.needs_input:
-            return self._decoder.decompress(b"", size), packed
-        piece = self._decoder.decompress(packed, size)
-        return piece, self._decoder.unused_data
-
-
-_DECODERS = {
-    b"\x1f\x8b": _Gzip,
-    b"BZh": lambda: _Block(bz2.BZ2Decompressor()),
-    b"\xfd7zXZ\0": lambda: _Block(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
-}
-
-
-def _too_large(place, size=None):
-    received = f"one of {size} bytes" if size else "a larger one"
-    return BadMember(
-        f"Expected a file of at most {MAX_MEMBER} bytes, received {received}: {place}."
-    )
+            if piece := self._decoder.decompress(packed, size):
+                return piece
 
 
 def _shown(name):
@@ -467,5 +345,5 @@ def _shown(name):
 
 
 def _short(error):
-    text = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
+    text = reason(error) if hasattr(error, "message") else str(error)  # TensorFlow's
     return text[:200] or type(error).__name__

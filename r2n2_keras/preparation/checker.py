@@ -1,7 +1,7 @@
 """What can be wrong with the files of a data set, and the checks that find it.
 
-`validate`, `prepare`, `train` and `evaluate` use the same ones. A finding is an error where training
-cannot use a file or its model, else a note: something that stands out.
+`validate`, `prepare`, `train` and `evaluate` use the same ones. A finding is an error where
+training cannot use a file or its model, else a note: something that stands out.
 """
 
 import dataclasses
@@ -102,7 +102,8 @@ def read(path: str) -> bytes:
 def check_size(size: int, path: str) -> None:
     """Raises `BadFile` where a file has more than `MAX_FILE` bytes."""
     if size > MAX_FILE:
-        text = f"expected a file of at most {MAX_FILE} bytes, received one of {size} or more"
+        more = " or more" * (size == MAX_FILE + 1)  # more was not read
+        text = f"expected a file of at most {MAX_FILE} bytes, received one of {size}{more}"
         raise BadFile(Kind.UNREADABLE, path, text)
 
 

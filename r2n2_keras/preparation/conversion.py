@@ -1,29 +1,31 @@
-"""Renderings and voxels, each streamed once, become shards.
+"""Renderings and voxels, each streamed once and checked, become shards.
 
 The voxels come first and stay in memory (80 MB for the whole set), so that it is known who is
 train, val and test before the first rendering comes; `packing` brings the renderings together.
 """
 
 import dataclasses
+import os
 import struct
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from r2n2_keras.data import binvox, splits
+from r2n2_keras.data import splits
 from r2n2_keras.data.categories import SYNSET_IDS
-from r2n2_keras.data.images import MAX_PNG_EDGE
 from r2n2_keras.data.objects import Key, check_categories
+from r2n2_keras.data.trees import FileType
 from r2n2_keras.errors import InputError
 from r2n2_keras.preparation import packing, shard_writer
-from r2n2_keras.preparation.archives import BadMember, Kind, Member, Source
+from r2n2_keras.preparation.archives import Member, Source
+from r2n2_keras.preparation.checker import BadFile, check_png, check_voxels
 
 MAX_VOXELS = 400 << 20  # bytes of all voxels together
 MAX_UNPAIRED = 1_000_000  # models without voxels that are counted
-MAX_FAULTS = 20  # that are told one by one
+MAX_TOLD = 20  # bad files that are told one by one
 
 _MODEL_COST = 400  # bytes that Python takes to remember a model, about
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = 33  # bytes, with the chunk that tells the size
+_AHEAD, _AHEAD_BYTES = 256, 16 << 20  # files that are checked while others are written
 
 # Called at every file with the name of the stage, the source, the models so far and about how many
 # there will be; 0 where that is not known.
@@ -40,7 +42,7 @@ class Choice:
         excluded: models to leave out.
         limit: how many models; 0 keeps all.
         views: numbers of the views to keep; empty keeps all.
-        skip_bad: leave models with unusable files out, instead of raising.
+        skip_bad: leave models with files that cannot be used out, instead of raising.
     """
 
     split_rule: dict
@@ -69,14 +71,14 @@ class Result:
         manifest: the manifest that was written.
         renderings: how many renderings it is about.
         volume: bytes read from the sources, after decompression.
-        faults: what is wrong with the models that were left out for it; the first ones.
+        bad_files: what is wrong with the models that were left out for it; the first ones.
         absent_views: numbers of `Choice.views` that no model has.
     """
 
     manifest: dict
     renderings: int
     volume: int
-    faults: list[str]
+    bad_files: list[str]
     absent_views: list[int]
 
 
@@ -125,14 +127,14 @@ def prepare(
             "num_views": _most_frequent(Counter(num_views.values())),
             "views": sorted(choice.views) or None,
             "sources": {"renderings": renderings.name, "voxels": voxels.name},
-            "left_out": {kind: count for kind, count in tally.left_out.items() if count},
+            "left_out": {what: count for what, count in tally.left_out.items() if count},
         }
         manifest = writer.finish({key: models.parts[key] for key in num_views}, entries)
     return Result(
         manifest,
         renderings=sum(num_views.values()),
         volume=volume + renderings.volume,
-        faults=tally.faults,
+        bad_files=tally.told,
         absent_views=sorted(set(choice.views) - {int(view) for view in packer.view_names}),
     )
 
@@ -146,83 +148,79 @@ def _clear(out, say):
         say(f"Removed what an unfinished run had left in {out} ({len(removed)} files).")
 
 
-def check_png(content: bytes, place: str) -> None:
-    """Looks at the header of a PNG file.
-
-    Raises:
-        BadMember: it is none, or it claims more pixels than `images.MAX_PNG_EDGE` along an edge.
-    """
-    if len(content) < _PNG_HEADER or not (content.startswith(_PNG) and content[12:16] == b"IHDR"):
-        raise BadMember(
-            f"Expected a PNG, received {content[:8]!r} ({len(content)} bytes): {place}."
-        )
-    size = struct.unpack(">II", content[16:24])
-    if not all(0 < edge <= MAX_PNG_EDGE for edge in size):
-        raise BadMember(
-            f"Expected a PNG of 1 to {MAX_PNG_EDGE} pixels along each edge, received one that "
-            f"claims {size[0]}x{size[1]}: {place}."
-        )
-
-
-def check_voxels(content: bytes, place: str) -> None:
-    """Looks whether a binvox file holds an object.
-
-    Raises:
-        BadMember: it is none, is damaged, or has no occupied voxel.
-    """
-    try:
-        _, occupied = binvox.check(content, place)
-    except InputError as error:
-        raise BadMember(str(error)) from None
-    if not occupied:
-        raise BadMember(f"Expected an object, received a grid without an occupied voxel: {place}.")
-
-
-_CHECKS = {Kind.VIEW: check_png, Kind.VOXELS: check_voxels}
+_CHECKS = {FileType.VIEW: check_png, FileType.VOXELS: check_voxels}
 
 
 class _Tally:
-    """Counts what is left out, and decides about unusable files.
+    """Counts what is left out, and decides about files that cannot be used.
 
     Attributes:
-        left_out: how many, by kind.
-        bad: models with an unusable file.
-        faults: what is wrong with the first of them.
+        left_out: how many, in words.
+        bad: models with such a file.
+        told: what is wrong with the first of them.
     """
 
     def __init__(self, skip_bad):
         self.left_out = Counter()
         self.bad: set[Key] = set()
-        self.faults: list[str] = []
+        self.told: list[str] = []
         self._skip_bad = skip_bad
 
     def count_other(self, member: Member) -> None:
         """Counts a file that is none of a model's."""
-        if member.kind in (Kind.STRAY, Kind.NESTED):
-            self.left_out[f"{member.kind.value}s"] += 1
+        if member.file_type in (FileType.OTHER, FileType.ARCHIVE):
+            self.left_out[f"{member.file_type.value}s"] += 1
 
-    def usable(self, member: Member) -> bytes | None:
-        """A file's bytes; None, and its model is bad, where they are of no use."""
+    def checked(self, members: Iterable[Member]) -> Iterator[tuple[Member, bytes | None]]:
+        """Members and their bytes, in order; None for bytes of a model with a bad file.
+
+        All cores check files ahead of the one that is given, as many as memory should hold.
+
+        Raises:
+            InputError: a file cannot be used, and `skip_bad` does not say to go on.
+        """
+        waiting, size = deque(), 0
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for member in members:
+                try:
+                    content = member.read()
+                    checking = pool.submit(_check, member, content)
+                except BadFile as error:
+                    content, checking = b"", Future()
+                    checking.set_exception(error)
+                waiting.append((member, checking, len(content)))
+                size += len(content)
+                while size > _AHEAD_BYTES or len(waiting) > _AHEAD:
+                    first, checking, length = waiting.popleft()
+                    size -= length
+                    yield first, self._usable(first, checking)
+            for first, checking, _ in waiting:
+                yield first, self._usable(first, checking)
+
+    def _usable(self, member, checking):
+        if member.key in self.bad:
+            return None
         try:
-            content = member.read()
-            if member.kind in _CHECKS:
-                _CHECKS[member.kind](content, member.place)
-            return content
-        except BadMember as error:
+            return checking.result()
+        except BadFile as error:
             if not self._skip_bad:
                 raise InputError(
                     f"{error} Get it again, leave the model out by --exclude, or give "
                     "--on_bad_sample=skip."
                 ) from None
-            self._note(member.key, str(error))
+            self.bad.add(member.key)
+            self.left_out["models with unusable files"] += 1
+            self.told += [str(error)] * (len(self.told) < MAX_TOLD)
             return None
 
-    def _note(self, key, fault):
-        if key not in self.bad:
-            self.bad.add(key)
-            self.left_out["models with unusable files"] += 1
-            if len(self.faults) < MAX_FAULTS:
-                self.faults.append(fault)
+
+def _check(member, content):
+    """The content; raises `BadFile` where it cannot be used."""
+    if member.file_type is FileType.VIEW:
+        check_png(content, member.place)
+    elif member.file_type is FileType.VOXELS:
+        check_voxels(content, member.place)
+    return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,29 +242,31 @@ def _read_voxels(source, choice, tally, progress, count_others) -> _Models:
     """Reads the binvox files that may be wanted, and deals the models."""
     ids: dict[Key, None] = {}
     voxels: dict[Key, bytes] = {}
-    kept = 0
+    size = 0
     seen = Counter()
-    for member in source.members():
-        progress("voxels", source, len(ids), 0)
-        seen[member.kind] += 1
-        if member.kind is not Kind.VOXELS:
-            if count_others:
+
+    def wanted():
+        for member in source.members():
+            progress("voxels", source, len(ids), 0)
+            seen[member.file_type] += 1
+            if member.file_type is FileType.VOXELS:
+                ids[member.key] = None
+                if size + len(ids) * _MODEL_COST > MAX_VOXELS:
+                    raise InputError(
+                        f"Expected at most {MAX_VOXELS >> 20} MB of voxels, received more in "
+                        f"{source.path} ({len(ids)} models so far). Prepare some --categories at "
+                        "a time."
+                    )
+                if member.key not in choice.excluded and choice.keeps_category(member.key[0]):
+                    yield member
+            elif count_others:
                 tally.count_other(member)
-            continue
-        key = member.key
-        kept += _MODEL_COST if key not in ids else 0
-        ids[key] = None
-        if key not in choice.excluded and choice.keeps_category(key[0]):
-            kept -= len(voxels.pop(key, b""))
-            content = tally.usable(member)
-            if content is not None:
-                voxels[key] = content
-                kept += len(content)
-        if kept > MAX_VOXELS:
-            raise InputError(
-                f"Expected at most {MAX_VOXELS >> 20} MB of voxels, received more in {source.path} "
-                f"({len(ids)} models so far). Prepare some --categories at a time."
-            )
+
+    for member, content in tally.checked(wanted()):
+        size -= len(voxels.pop(member.key, b""))
+        if content is not None:
+            voxels[member.key] = content
+            size += len(content)
     if not ids:
         raise _no_files("voxels", "<synset_id>/<model_id>/model.binvox", source, seen)
     check_categories(choice.categories, {synset_id for synset_id, _ in ids}, source.path)
@@ -278,7 +278,7 @@ def _deal(ids, voxels, choice, tally, source):
     dealt = splits.assign(ids, **choice.split_rule)
     tally.left_out["excluded models"] = sum(key in choice.excluded for key in ids)
     tally.left_out["models that the split does not name"] = len(voxels.keys() - dealt.keys())
-    sound = {key: dealt[key] for key in voxels if key in dealt and key not in tally.bad}
+    sound = {key: dealt[key] for key in voxels if key in dealt}
     if not sound:
         raise InputError(
             f"Expected voxels of models to prepare in {source.path}, received {len(ids)}, of which "
@@ -290,11 +290,11 @@ def _deal(ids, voxels, choice, tally, source):
 
 def _pack(source, choice, models, packer, tally, progress):
     """Hands the files of the wanted models to the packer."""
-    for member in _wanted_renderings(source, choice, models, packer, tally, progress):
-        content = tally.usable(member)
+    wanted = _wanted_renderings(source, choice, models, packer, tally, progress)
+    for member, content in tally.checked(wanted):
         if content is None:
             packer.forget(member.key)
-        elif member.kind is Kind.VIEW:
+        elif member.file_type is FileType.VIEW:
             packer.add_view(member.key, member.view, content)
         else:
             packer.add_cameras(member.key, content)
@@ -307,18 +307,18 @@ def _wanted_renderings(source, choice, models, packer, tally, progress) -> Itera
     unpaired: set[Key] = set()
     for member in source.members():
         progress("renderings", source, packer.num_models, len(models.parts))
-        seen[member.kind] += 1
+        seen[member.file_type] += 1
         key = member.key
-        if member.kind not in (Kind.VIEW, Kind.CAMERAS):
+        if member.file_type not in (FileType.VIEW, FileType.CAMERAS):
             tally.count_other(member)
         elif key in models.parts:
-            kept = member.kind is Kind.CAMERAS or choice.keeps_view(member.view)
+            kept = member.file_type is FileType.CAMERAS or choice.keeps_view(member.view)
             if kept and key not in tally.bad:
                 yield member
         elif key not in models.ids and choice.keeps_category(key[0]):
             if len(unpaired) < MAX_UNPAIRED:
                 unpaired.add(key)
-    if not seen[Kind.VIEW]:
+    if not seen[FileType.VIEW]:
         raise _no_files("renderings", "<synset_id>/<model_id>/rendering/NN.png", source, seen)
     tally.left_out["models without voxels"] = len(unpaired)
 
@@ -328,12 +328,12 @@ def _most_frequent(counts: Counter):
 
 
 def _counts(tally):
-    return ", ".join(f"{count} {kind}" for kind, count in tally.left_out.items() if count)
+    return ", ".join(f"{count} {what}" for what, count in tally.left_out.items() if count)
 
 
 def _no_files(flag, pattern, source, seen):
     other = "renderings" if flag == "voxels" else "voxels"
-    swapped = seen[Kind.VIEW if flag == "voxels" else Kind.VOXELS]
+    swapped = seen[FileType.VIEW if flag == "voxels" else FileType.VOXELS]
     advice = f"Are --{flag} and --{other} swapped?" if swapped else "Give other --" + flag + "."
     return InputError(
         f"Expected --{flag} with files .../{pattern}, received {source.path}, which has none among "

@@ -55,8 +55,8 @@ def print_summary(result: Result, out: str, seconds: float) -> None:
         )
     left_out = [f"{count:,} {kind}" for kind, count in manifest["left_out"].items()]
     print(f"Left out: {', '.join(left_out) or 'nothing'}.")
-    for fault in result.faults:
-        print(f"  {fault}")
+    for error in result.bad_files:
+        print(f"  {error}")
     if result.absent_views:
         print(f"No model has the views {', '.join(map(str, result.absent_views))} of --views.")
     print(

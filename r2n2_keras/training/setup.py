@@ -36,12 +36,7 @@ def sampling_of(config) -> pipeline.Sampling:
         view_ids=config.view_ids,
         view_sampling=config.view_sampling,
         seed=config.seed,
-        augmentation=Augmentation(
-            config.random_crop,
-            config.random_flip,
-            config.random_background,
-            config.color_jitter,
-        ),
+        augmentation=Augmentation.of(config),
     )
 
 

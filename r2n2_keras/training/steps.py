@@ -6,7 +6,7 @@ Letters: B batch, T views, H W pixels, C channels, N grid edge.
 import keras
 import tensorflow as tf
 
-from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.losses import bce
 from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.training.adam import FusedAdam
 
@@ -77,6 +77,7 @@ def make_train_step(
     *,
     batch_size,
     threshold,
+    loss_of=bce,
     element_spec=None,
     accumulation_steps=1,
     jit_compile=False,
@@ -90,6 +91,7 @@ def make_train_step(
         batch_size: global batch size. Each replica divides by it, so that the summed gradients are
             those of the mean over the whole batch.
         threshold: of the IoU.
+        loss_of: one of `LOSSES`.
         element_spec: specs of images and voxels, as the distributed dataset has them. Then one
             graph serves a whole run. Without it a graph depends on the number of views that came
             first, and so may the last bits of the results: a run that goes on from a checkpoint
@@ -119,7 +121,7 @@ def make_train_step(
     def compute(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_sum(sample_losses(voxels, occupancy)) / batch_size
+            loss = tf.reduce_sum(loss_of(voxels, occupancy)) / batch_size
             scaled = optimizer.scale_loss(loss)
         iou = tf.reduce_sum(voxel_iou(voxels, occupancy, threshold)) / batch_size
         return tf.stack([loss, iou]), tape.gradient(scaled, weights)

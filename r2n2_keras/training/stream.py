@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from r2n2_keras.data import pipeline
 from r2n2_keras.data.objects import Object
 from r2n2_keras.data.pipeline import Sampling
+from r2n2_keras.errors import InputError
 from r2n2_keras.model.image_spec import ImageSpec
 from r2n2_keras.preparation import bad_files
+from r2n2_keras.preparation.checker import BadFile
 
 _AHEAD = 4  # batches
 
@@ -71,7 +73,8 @@ class TrainingStream:
         """The batches from number `first_step` on.
 
         Raises:
-            BadSample: a file cannot be used, and bad samples are not skipped; or none is left.
+            BadFile: a file cannot be used, and bad samples are not skipped.
+            InputError: no object is left.
         """
         step = first_step
         while True:
@@ -82,14 +85,14 @@ class TrainingStream:
                 except bad_files.OF_FILES:
                     # What runs ahead, to fill several devices, may fail ahead of its turn.
                     if not any(self._replace_bad(step + ahead) for ahead in range(_AHEAD)):
-                        raise  # every file is sound: the fault is elsewhere
+                        raise  # every file is sound: the reason is elsewhere
                     break
                 yield batch
                 step += 1
 
     def names(self, step: int) -> list[str]:
         """The objects in a batch, by name."""
-        return [self._objects[index].key for index, _ in self._samples(step)]
+        return [self._objects[index].name for index, _ in self._samples(step)]
 
     def _replace_bad(self, step):
         """Finds stand-ins for the samples of a batch that cannot be used; False where all can."""
@@ -98,12 +101,12 @@ class TrainingStream:
         samples = self._samples(step)
         for place in range(self._sampling.batch_size):
             tried = 0
-            while fault := self._fault(samples[place]):
+            while reason := self._bad_file(samples[place]):
                 tried += 1
                 if tried == count:
-                    raise bad_files.BadSample(
+                    raise InputError(
                         f"Expected training objects with sound files, received {count} of which "
-                        f"none can be used, such as: {fault}"
+                        f"none can be used, such as: {reason}"
                     )
                 self._stand_ins[step, place] = (samples[place][0] + 1) % count
                 samples = self._samples(step)
@@ -112,12 +115,12 @@ class TrainingStream:
     def _samples(self, step):
         return pipeline.batch_samples(self._objects, self._sampling, step, self._stand_ins)
 
-    def _fault(self, sample):
+    def _bad_file(self, sample):
         """What is wrong with a sample; None where nothing is."""
         one, views = self._objects[sample[0]], sample[1]
         try:
             bad_files.check(one, self._grid_edge, views)
-        except bad_files.BadSample as error:
+        except BadFile as error:
             if not self._skip:
                 raise
             if one.name not in self.left_out:

@@ -4,6 +4,7 @@ import numpy as np
 
 from r2n2_keras.data import pipeline
 from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.preparation import bad_files
 from r2n2_keras.training import distribution
 
@@ -33,7 +34,7 @@ class Validation:
         self._objects = objects[cluster.worker :: cluster.workers]
         self._image_spec, self._grid_edge = model.image_spec, model.output_shape[-1]
         num_views = len(config.view_ids) or self._num_views
-        self._eval_step = make_eval_step(model, config.threshold, num_views)
+        self._eval_step = make_eval_step(model, config.threshold, num_views, LOSSES[config.loss])
         self._batches = None  # of all objects: making the dataset takes a while
         self.left_out = {}
 
@@ -48,7 +49,7 @@ class Validation:
             true voxels, occupancy, IoU). None where a worker was told to stop.
 
         Raises:
-            BadSample: a file cannot be used, and bad samples are not skipped.
+            BadFile: a file cannot be used, and bad samples are not skipped.
         """
         losses, ious, examples = self._score_sound(stop) if self._objects else ([], [], [])
         sums = [np.sum(losses), np.sum(ious), len(losses), bool(stop.signal)]

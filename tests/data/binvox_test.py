@@ -113,12 +113,9 @@ def test_full_and_empty_grids(value):
     assert {each for each, _ in runs} == {int(value)} and len(runs) == -(-(32**3) // 255)
 
 
-def test_a_long_thin_grid():
+def test_long_grids_and_other_dtypes():
     _assert_round_trip(_random(7, (1_000_003, 1, 2), 0.001))
-
-
-def test_numbers_that_are_not_bool_count_as_occupied_above_zero():
-    grid = np.arange(8).reshape(2, 2, 2) % 3
+    grid = np.arange(8).reshape(2, 2, 2) % 3  # what is not 0 is occupied
     np.testing.assert_array_equal(binvox.decode(binvox.encode(Voxels(grid))).data, grid > 0)
 
 
@@ -196,25 +193,11 @@ def test_real_files(real_data):
 
 @pytest.mark.parametrize("content", binvox_files.SOUND)
 def test_headers(content):
+    """In any order, with comments and defaults."""
     voxels, expected = binvox.decode(content), binvox_files.reference(content)
     assert voxels.data.sum() == 7 and not voxels.data[0, 1, 1]
     np.testing.assert_array_equal(voxels.data, expected.data)
     assert (voxels.translate, voxels.scale) == (expected.translate, expected.scale)
-
-
-def test_header_in_any_order_with_comments():
-    content = (
-        b"#binvox 1\n# a comment\n\n   scale 0.5   # of the grid\n#dim 9 9 9\n# gr\xf6\xdfe\n"
-        b"dim 2\t2 2 # cells\n  translate -1 2e0 +.5\ndata\n" + RUNS
-    )
-    voxels = binvox.decode(content)
-    assert voxels.data.tolist() == [[[True, True], [True, False]], [[True, True], [True, True]]]
-    assert voxels.translate == (-1, 2, 0.5) and voxels.scale == 0.5
-
-
-def test_translate_and_scale_have_defaults():
-    voxels = binvox.decode(b"#binvox 1\ndim 2 2 2\ndata\n\x01\x08")
-    assert voxels.translate == (0, 0, 0) and voxels.scale == 1 and voxels.data.all()
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,18 @@ import numpy as np
 
 from r2n2_keras.data import binvox, shards, splits, trees
 from r2n2_keras.data.binvox import Voxels
+from r2n2_keras.data.objects import GRID_EDGE
 from r2n2_keras.preparation import archives, conversion
 
 CHAIR, TABLE = "03001627", "04379243"
 R2N2 = {"rule": "r2n2"}
 
 
-def png(text="", width=137, height=137):
+def png(text="", width=137, height=137, pixels=None):
     """A PNG file with a text in it; one that claims to be larger than any may be has no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"tEXt", b"Comment\0" + text.encode())]
-    chunks += [(b"IDAT", _pixels(width, height)), (b"IEND", b"")]
+    chunks += [(b"IDAT", pixels or transparent(width, height)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
@@ -33,15 +34,17 @@ def png(text="", width=137, height=137):
 
 
 @functools.cache
-def _pixels(width, height):
+def transparent(width, height):
+    """The packed pixels of a PNG file."""
     return zlib.compress(bytes(height * (1 + 4 * width)) if width * height <= 4096**2 else b"")
 
 
+@functools.cache
 def voxels(number):
     """A binvox file in which one voxel is occupied."""
-    grid = np.zeros(64, bool)
-    grid[number % 64] = True
-    return binvox.encode(Voxels(grid.reshape(4, 4, 4)))
+    grid = np.zeros(GRID_EDGE**3, bool)
+    grid[number] = True
+    return binvox.encode(Voxels(grid.reshape([GRID_EDGE] * 3)))
 
 
 def files(chairs=6, tables=3, views=3):

@@ -136,7 +136,7 @@ def test_a_jpeg_of_countless_scans():
 def test_jpeg_xl_is_refused_by_every_release(content, max_pixels):
     """TensorFlow 2.21 would decode these, and others of any size."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG XL, which is not read"):
-        decode.picture(bytes.fromhex(content), FRAME, max_pixels)
+        images.picture(bytes.fromhex(content), SPEC, max_pixels)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"GIF89a", b"BM", b"RIFF"])

@@ -1,6 +1,5 @@
 """Splits: no model twice, the original's proportions, the same everywhere, saved and loaded."""
 
-import itertools
 import json
 import random
 import re
@@ -14,51 +13,53 @@ from r2n2_keras.data.objects import Object
 from r2n2_keras.data.trees import TreeFiles, list_objects
 from r2n2_keras.errors import InputError
 
+CHAIR, TABLE = "03001627", "04379243"
 SIZES = st.dictionaries(st.integers(0, 99999999).map("{:08d}".format), st.integers(1, 60))
 
 
-def _model(synset_id, model_id):
+def _object(synset_id, model_id):
     return Object(synset_id, model_id, ("00",), TreeFiles(f"/views/{model_id}", "/voxels"))
 
 
-def _split(models, **settings):
-    return splits.split_objects(models, [model.key for model in models], **settings)
+def _split(objects, **settings):
+    return splits.split_objects(objects, [one.key for one in objects], **settings)
 
 
-def _models(sizes):
+def _objects(sizes):
     return [
-        _model(synset_id, f"{index:x}")
+        _object(synset_id, f"{index:x}")
         for synset_id, size in sizes.items()
         for index in range(size)
     ]
 
 
-@given(SIZES)
-def test_every_model_is_in_one_split(sizes):
-    models = _models(sizes)
-    parts = _split(models).parts
+def _counts(parts):
+    return tuple(len(parts[split]) for split in splits.SPLITS)
+
+
+@given(SIZES, st.randoms(use_true_random=False))
+def test_every_object_is_in_one_part_of_the_right_size(sizes, rng):
+    objects = _objects(sizes)
+    parts = _split(objects).parts
     assert tuple(parts) == splits.SPLITS
-    dealt = [model.name for part in parts.values() for model in part]
-    assert len(dealt) == len(set(dealt)) == len(models)
-    assert set(dealt) == {model.name for model in models}
-
-
-@given(SIZES)
-def test_proportions_within_each_category(sizes):
-    parts = _split(_models(sizes)).parts
+    dealt = [one.name for part in parts.values() for one in part]
+    assert len(dealt) == len(set(dealt)) and set(dealt) == {one.name for one in objects}
     for synset_id, size in sizes.items():
         train, val, test = (
-            sum(model.synset_id == synset_id for model in parts[split]) for split in splits.SPLITS
+            sum(one.synset_id == synset_id for one in parts[split]) for split in splits.SPLITS
         )
         assert train + val == size * 4 // 5
         assert train > 0 or size < 2
         assert test > 0
         assert val == max(1, (train + val) // 10) or train + val < 2
+    # Their order does not matter.
+    assert _split(rng.sample(objects, len(objects))).parts == parts
 
 
 @pytest.mark.parametrize(
     ("size", "counts"),
     [
+        (0, (0, 0, 0)),
         (1, (0, 0, 1)),
         (2, (1, 0, 1)),
         (3, (1, 1, 1)),
@@ -68,111 +69,56 @@ def test_proportions_within_each_category(sizes):
         (1000, (720, 80, 200)),
     ],
 )
-def test_counts(size, counts):
-    parts = _split(_models({"03001627": size})).parts
-    assert tuple(len(part) for part in parts.values()) == counts
-
-
-def test_the_originals_rule():
+def test_the_originals_rule(size, counts):
     """Sorted by id, the first four fifths train (the last of them validate), the rest test."""
-    parts = _split(_models({"03001627": 50})).parts
-    ids = sorted(f"{index:x}" for index in range(50))
-    assert [model.model_id for model in parts["train"] + parts["val"]] == ids[:40]
-    assert [model.model_id for model in parts["test"]] == ids[40:]
+    parts = _split(_objects({CHAIR: size})).parts
+    assert _counts(parts) == counts
+    ids = sorted(f"{index:x}" for index in range(size))
+    assert [one.model_id for split in splits.SPLITS for one in parts[split]] == ids
 
 
-@given(SIZES, st.randoms(use_true_random=False))
-def test_the_order_of_the_models_does_not_matter(sizes, rng):
-    models = _models(sizes)
-    shuffled = rng.sample(models, len(models))
-    assert _split(shuffled) == _split(models)
-
-
-def test_a_category_is_split_the_same_with_and_without_others():
-    both = _split(_models({"03001627": 23, "04379243": 17})).parts
-    alone = _split(_models({"04379243": 17})).parts
+@pytest.mark.parametrize("rule", ["r2n2", "random"])
+def test_a_category_is_split_the_same_with_and_without_others(rule):
+    both = _split(_objects({CHAIR: 23, TABLE: 17}), rule=rule).parts
+    alone = _split(_objects({TABLE: 17}), rule=rule).parts
     for split in splits.SPLITS:
-        assert [m for m in both[split] if m.synset_id == "04379243"] == alone[split]
+        assert [one for one in both[split] if one.synset_id == TABLE] == alone[split]
 
 
-def test_no_models_give_empty_splits():
-    assert _split([]).parts == {"train": [], "val": [], "test": []}
+@pytest.mark.parametrize("rule", ["r2n2", "random"])
+@given(st.sets(st.integers(0, 39)))
+def test_leaving_objects_out_moves_no_other(rule, left_out):
+    objects = _objects({CHAIR: 40})
+    keys = [one.key for one in objects]
+    kept = [one for number, one in enumerate(objects) if number not in left_out]
+    whole, part = (splits.split_objects(some, keys, rule) for some in (objects, kept))
+    for name in splits.SPLITS:
+        assert part.parts[name] == [one for one in whole.parts[name] if one in kept]
 
 
-def test_saved_and_loaded(tmp_path, tree):
-    models = list_objects(str(tree))[0]
-    data = _split(models)
-    parts = data.parts
-    assert [len(part) for part in parts.values()] == [12, 4, 4]
-    path = str(tmp_path / "split.json")
-    splits.save_split(path, data)
-    assert [each.name for each in tmp_path.iterdir()] == ["split.json"]
-    assert splits.load_split(path, models) == data
-    saved = json.loads((tmp_path / "split.json").read_text())
-    assert saved["test"] == [model.name for model in parts["test"]]
-
-
-def test_a_loaded_split_wins_over_the_rule(tmp_path):
-    """Models that came or went since do not move the others from split to split."""
-    models = _models({"03001627": 20})
-    path = str(tmp_path / "split.json")
-    splits.save_split(path, _split(models))
-    added = [_model("03001627", f"{letter}_new") for letter in "0123456789"]
-    now = models[3:] + added
-    random.Random(0).shuffle(now)
-    loaded = splits.load_split(path, now).parts
-    before = _split(models).parts
-    for split in splits.SPLITS:
-        expected = {model.name for model in before[split]} & {model.name for model in now}
-        assert {model.name for model in loaded[split]} == expected
-    for one, other in itertools.combinations(loaded.values(), 2):
-        assert not set(one) & set(other)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"7",
-        b"null",
-        b"\xff\xfe\x00binary" * 1000,
-        b'{"train": [], "val": []}',
-        b'{"train": 1, "val": [], "test": []}',
-        b'{"train": [["a"]], "val": [], "test": []}',
-    ],
-)
-def test_a_broken_file_is_told(tmp_path, content):
-    path = tmp_path / "split.json"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="Expected the split of a run, received") as caught:
-        splits.load_split(str(path), [])
-    message = str(caught.value)
-    assert str(path) in message and "--workdir" in message
-    assert "\n" not in message and len(message) < 500
-
-
-@pytest.mark.parametrize("name", ["absent.json", "."])
-def test_a_missing_file_is_told(tmp_path, name):
-    with pytest.raises(InputError, match="Give the --workdir of a run") as caught:
-        splits.load_split(str(tmp_path / name), [])
-    assert "\n" not in str(caught.value)
-
-
-# The other rules.
+def test_random_is_the_originals_with_other_ids():
+    objects = _objects({CHAIR: 50, TABLE: 50})
+    one, two = (_split(objects, rule="random", split_seed=seed) for seed in (1, 2))
+    assert one == _split(objects[::-1], rule="random", split_seed=1)
+    assert one.parts != two.parts and one.split_rule == "random (seed 1)"
+    assert _counts(one.parts) == _counts(two.parts) == (72, 8, 20)
+    chairs, tables = (
+        {each.model_id for each in one.parts["test"] if each.synset_id == synset_id}
+        for synset_id in (CHAIR, TABLE)
+    )
+    assert chairs != tables, "each category is shuffled on its own"
 
 
 PIX2VOX = [
     {
-        "taxonomy_id": "03001627",
+        "taxonomy_id": CHAIR,
         "taxonomy_name": "chair",
         "baseline": {"1-view": 0.466},
         "train": ["2", "7"],
         "val": ["0"],
         "test": ["4", "absent"],
     },
-    {"taxonomy_id": "04379243", "train": ["1"], "val": [], "test": ["2"]},
+    {"taxonomy_id": TABLE, "train": ["1"], "val": [], "test": ["2"]},
 ]
 
 
@@ -181,17 +127,15 @@ def pix2vox(tmp_path):
     path = tmp_path / "folder" / "ShapeNet.json"
     path.parent.mkdir()
     path.write_text(json.dumps(PIX2VOX))
-    return str(path)
+    return {"rule": "pix2vox", "split_file": str(path)}
 
 
 def test_pix2vox_names_its_models(pix2vox):
-    models = _models({"03001627": 9, "04379243": 3, "02691156": 2})
-    data = _split(models, rule="pix2vox", split_file=pix2vox)
-    keys = {part: [model.name for model in data.parts[part]] for part in splits.SPLITS}
-    assert keys == {
-        "train": ["03001627/2", "03001627/7", "04379243/1"],
-        "val": ["03001627/0"],
-        "test": ["03001627/4", "04379243/2"],
+    data = _split(_objects({CHAIR: 9, TABLE: 3, "02691156": 2}), **pix2vox)
+    assert {part: [one.name for one in data.parts[part]] for part in splits.SPLITS} == {
+        "train": [f"{CHAIR}/2", f"{CHAIR}/7", f"{TABLE}/1"],
+        "val": [f"{CHAIR}/0"],
+        "test": [f"{CHAIR}/4", f"{TABLE}/2"],
     }
     assert re.fullmatch(r"pix2vox \(ShapeNet\.json, sha256 [0-9a-f]{8}\)", data.split_rule)
 
@@ -221,38 +165,62 @@ def test_a_broken_pix2vox_file_is_told(tmp_path, content, words):
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_random_is_the_originals_with_other_ids():
-    models = _models({"03001627": 50, "04379243": 50})
-    one, two = (_split(models, rule="random", split_seed=seed) for seed in (1, 2))
-    assert one == _split(models[::-1], rule="random", split_seed=1)
-    assert one.parts != two.parts and one.split_rule == "random (seed 1)"
-    for data in (one, two):
-        assert [len(data.parts[part]) for part in splits.SPLITS] == [72, 8, 20]
-    chairs, tables = (
-        {model.model_id for model in one.parts["test"] if model.synset_id == synset_id}
-        for synset_id in ("03001627", "04379243")
-    )
-    assert chairs != tables, "each category is shuffled on its own"
-    alone = _split(models[:50], rule="random", split_seed=1)
-    assert {model.model_id for model in alone.parts["test"]} == chairs
+# Saved splits.
 
 
-@pytest.mark.parametrize("rule", ["r2n2", "random"])
-@given(st.sets(st.integers(0, 39)))
-def test_leaving_models_out_moves_no_other(rule, left_out):
-    models = _models({"03001627": 40})
-    keys = [model.key for model in models]
-    kept = [model for number, model in enumerate(models) if number not in left_out]
-    whole, part = (splits.split_objects(some, keys, rule) for some in (models, kept))
-    for name in splits.SPLITS:
-        assert part.parts[name] == [model for model in whole.parts[name] if model in kept]
+def test_saved_and_loaded(tmp_path, tree, pix2vox):
+    objects = list_objects(str(tree))[0]
+    path = tmp_path / "split.json"
+    for data in (_split(objects), _split(_objects({CHAIR: 9}), **pix2vox)):
+        splits.save_split(str(path), data)
+        assert splits.load_split(str(path), data.objects) == data
+        saved = json.loads(path.read_text())
+        assert saved["test"] == [one.name for one in data.parts["test"]]
+    assert _counts(_split(objects).parts) == (12, 4, 4)
+    assert not list(tmp_path.glob("partial*"))
 
 
-def test_a_saved_split_says_its_rule(tmp_path, pix2vox):
-    models = _models({"03001627": 9})
-    data = _split(models, rule="pix2vox", split_file=pix2vox)
-    splits.save_split(str(tmp_path / "split.json"), data)
-    assert splits.load_split(str(tmp_path / "split.json"), models) == data
+def test_a_loaded_split_wins_over_the_rule(tmp_path):
+    """Objects that came or went since do not move the others from part to part."""
+    objects = _objects({CHAIR: 20})
+    path = str(tmp_path / "split.json")
+    before = _split(objects)
+    splits.save_split(path, before)
+    now = objects[3:] + [_object(CHAIR, f"{letter}_new") for letter in "0123456789"]
+    random.Random(0).shuffle(now)
+    loaded = splits.load_split(path, now)
+    for split in splits.SPLITS:
+        assert set(loaded.parts[split]) == set(before.parts[split]) & set(now)
+    with pytest.raises(InputError, match=f"without 3 of them, such as {CHAIR}/0. Give"):
+        splits.load_split(path, now, complete=True)
+    assert splits.load_split(path, before.objects, complete=True) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"null",
+        b"\xff\xfe\x00binary" * 1000,
+        b'{"train": [], "val": []}',
+        b'{"train": 1, "val": [], "test": []}',
+        b'{"train": [["a"]], "val": [], "test": []}',
+    ],
+)
+def test_a_broken_or_missing_split_is_told(tmp_path, content):
+    path = tmp_path / "split.json"
+    if content is not None:
+        path.write_bytes(content)
+    for place in (path, tmp_path):
+        with pytest.raises(InputError, match="Expected the split of a run, received") as caught:
+            splits.load_split(str(place), [])
+        message = str(caught.value)
+        assert str(place) in message and "Give the --workdir of a run" in message
+        assert "\n" not in message and len(message) < 500
 
 
 # A few models only.
@@ -260,10 +228,9 @@ def test_a_saved_split_says_its_rule(tmp_path, pix2vox):
 
 @given(SIZES, st.integers(1, 200))
 def test_limited_shares(sizes, limit):
-    parts = splits.assign([model.key for model in _models(sizes)])
+    parts = splits.assign([one.key for one in _objects(sizes)])
     kept = splits.limited(parts, limit)
-    assert len(kept) == min(limit, len(parts))
-    assert all(parts[key] == part for key, part in kept.items())
+    assert len(kept) == min(limit, len(parts)) and kept.items() <= parts.items()
     groups = {}
     for key in sorted(parts):
         groups.setdefault((key[0], parts[key]), []).append(key)
@@ -271,15 +238,14 @@ def test_limited_shares(sizes, limit):
         for keys in groups.values():
             count = sum(key in kept for key in keys)
             assert count >= 1
-            assert [key in kept for key in keys[:count]] == [True] * count, "the first by id"
+            assert all(key in kept for key in keys[:count]), "the first by id"
             assert abs(count - len(kept) * len(keys) / len(parts)) <= len(groups)
 
 
 def test_limited_by_hand():
     parts = splits.assign([("a", f"{n:03}") for n in range(100)])
-    kept = splits.limited(parts, 10)
-    assert sorted(kept.values()).count("train") == 7
-    assert sorted(kept.values()).count("val") == 1
+    kept = sorted(splits.limited(parts, 10).values())
+    assert (kept.count("train"), kept.count("val"), kept.count("test")) == (7, 1, 2)
     assert splits.limited(parts, 0) == parts
 
 
@@ -289,19 +255,22 @@ def test_limited_by_hand():
 def test_exclusions_are_read(tmp_path):
     path = tmp_path / "exclude.txt"
     path.write_text("\ufeff# bad models\n03001627/a1  # broken PNG\n\n 04379243 / b \n")
-    assert splits.read_exclusions(str(path)) == {("03001627", "a1"), ("04379243", "b")}
+    assert splits.read_exclusions(str(path)) == {(CHAIR, "a1"), (TABLE, "b")}
     assert splits.read_exclusions("") == set()
 
 
-@pytest.mark.parametrize("content", [b"03001627\n", b"a/b/c\n", b"a/\n", b"\xff\xfe/a"])
-def test_broken_exclusions_are_told(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        *[(text, "lines `synset_id/model_id`") for text in (b"03001627\n", b"a/b/c\n", b"a/\n")],
+        (b"\xff\xfe/a", "no UTF-8 text"),
+        (None, "No such file"),
+    ],
+)
+def test_broken_or_missing_exclusions_are_told(tmp_path, content, words):
     path = tmp_path / "exclude.txt"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"lines `synset_id/model_id`|no UTF-8 text") as caught:
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
         splits.read_exclusions(str(path))
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_exclusions_are_told(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
-        splits.read_exclusions(str(tmp_path / "absent"))
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)

@@ -1,5 +1,6 @@
 """Who is found in a data folder, and who is not."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,69 +8,69 @@ import pytest
 
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.data.objects import Object
-from r2n2_keras.data.trees import TreeFiles
-from r2n2_keras.data.trees import list_objects as list_objects_and_keys
+from r2n2_keras.data.trees import TreeFiles, list_objects
 from r2n2_keras.errors import InputError
 
 CHAIR, TABLE, OTHER = "03001627", "04379243", "00000042"
+NAMES = [f"{OTHER}/x", f"{CHAIR}/a", f"{CHAIR}/z", f"{TABLE}/b"]
 
 
-def list_objects(*args, **kwargs):
-    return list_objects_and_keys(*args, **kwargs)[0]
-
-
-def _write(root, synset_id, model_id, views=("00", "01"), voxels=True):
+def _write(root, name, views=("00", "01"), voxels=True):
     """A model whose files are empty: nothing is decoded here."""
-    folder = root / "ShapeNetRendering" / synset_id / model_id / "rendering"
+    folder = root / "ShapeNetRendering" / name / "rendering"
     folder.mkdir(parents=True)
     for view in views:
         (folder / f"{view}.png").touch()
     if voxels:
-        folder = root / "ShapeNetVox32" / synset_id / model_id
+        folder = root / "ShapeNetVox32" / name
         folder.mkdir(parents=True)
         (folder / "model.binvox").touch()
 
 
-def _keys(models):
-    return [model.name for model in models]
+def _found(*args, **kwargs):
+    return list_objects(*args, **kwargs)[0]
 
 
 @pytest.fixture
 def root(tmp_path):
-    for synset_id, model_id in ((TABLE, "b"), (CHAIR, "z"), (CHAIR, "a"), (OTHER, "x")):
-        _write(tmp_path, synset_id, model_id)
+    for name in reversed(NAMES):
+        _write(tmp_path, name)
     return tmp_path
 
 
-def test_models_are_sorted_and_hold_their_paths(root):
-    models = list_objects(str(root))
-    assert _keys(models) == [f"{OTHER}/x", f"{CHAIR}/a", f"{CHAIR}/z", f"{TABLE}/b"]
+def test_objects_are_sorted_and_hold_their_paths(root):
+    objects = _found(str(root))
+    assert [one.name for one in objects] == NAMES
     files = TreeFiles(
         str(root / "ShapeNetRendering" / CHAIR / "a" / "rendering"),
         str(root / "ShapeNetVox32" / CHAIR / "a" / "model.binvox"),
     )
-    assert models[1] == Object(CHAIR, "a", ("00", "01"), files)
-    assert [model.category for model in models] == [OTHER, "chair", "chair", "table"]
+    assert objects[1] == Object(CHAIR, "a", ("00", "01"), files)
+    assert [one.category for one in objects] == [OTHER, "chair", "chair", "table"]
     assert files.view_path("01") == f"{files.renderings}/01.png"
 
 
 def test_the_synthesised_set_is_found_whole(tree):
-    models = list_objects(str(tree))
-    assert len(models) == 20
-    assert {model.category for model in models} == {"chair", "table", "sofa", "lamp"}
-    for model in models:
-        assert model.views == tuple(f"{view:02d}" for view in range(6))
+    objects = _found(str(tree))
+    assert len(objects) == 20
+    assert {one.category for one in objects} == {"chair", "table", "sofa", "lamp"}
+    for one in objects:
+        assert one.views == tuple(f"{view:02d}" for view in range(6))
+    for one in objects[::6]:
+        assert one.files.read_view("03") == Path(one.files.view_path("03")).read_bytes()
+        assert one.files.read_voxels() == Path(one.files.voxels_path).read_bytes()
 
 
-def test_real_models_are_found(real_data):
-    models = list_objects(str(real_data))
-    assert len(models) == 8
-    assert {model.category for model in models} == {"airplane", "bench", "car", "chair"}
-    assert all(len(model.views) == 24 for model in models)
+def test_real_objects_are_found(real_data):
+    objects = _found(str(real_data))
+    assert len(objects) == 8
+    assert {one.category for one in objects} == {"airplane", "bench", "car", "chair"}
+    assert all(len(one.views) == 24 for one in objects)
 
 
 def test_stray_files_are_ignored(root):
-    expected = list_objects(str(root))
+    """Also pipes: to read one would never end."""
+    expected = _found(str(root))
     folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
     for name in ("renderings.txt", "rendering_metadata.txt", "02.PNG", "02.png.partial", "x.png"):
         (folder / name).touch()
@@ -77,98 +78,104 @@ def test_stray_files_are_ignored(root):
         (root / stray).touch()
     (root / "ShapeNetVox32" / CHAIR / "a" / "model.mat").touch()
     (root / "ShapeNetRendering" / CHAIR / "taxonomy.json").touch()
-    assert list_objects(str(root)) == expected
+    os.mkfifo(folder / "03.png")
+    (folder / "04.png").symlink_to(folder / "03.png")
+    _write(root, f"{CHAIR}/pipe", voxels=False)
+    (root / "ShapeNetVox32" / CHAIR / "pipe").mkdir()
+    os.mkfifo(root / "ShapeNetVox32" / CHAIR / "pipe" / "model.binvox")
+    assert _found(str(root)) == expected
 
 
-def test_models_that_lack_a_half_are_left_out(root):
-    expected = list_objects(str(root))
-    _write(root, CHAIR, "no_voxels", voxels=False)
-    _write(root, CHAIR, "no_views", views=())
+def test_a_broken_link_is_an_objects_rendering(root):
+    """So that what is wrong with it is told."""
+    folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
+    (folder / "02.png").symlink_to("nowhere")
+    one = _found(str(root))[1]
+    assert one.views == ("00", "01", "02")
+    with pytest.raises(FileNotFoundError):
+        one.files.read_view("02")
+
+
+def test_objects_that_lack_a_half_are_left_out(root):
+    expected = _found(str(root))
+    _write(root, f"{CHAIR}/no_voxels", voxels=False)
+    _write(root, f"{CHAIR}/no_views", views=())
     (root / "ShapeNetVox32" / CHAIR / "no_renderings").mkdir()
     (root / "ShapeNetVox32" / CHAIR / "no_renderings" / "model.binvox").touch()
-    _write(root, CHAIR, "no_binvox")
+    _write(root, f"{CHAIR}/no_binvox")
     (root / "ShapeNetVox32" / CHAIR / "no_binvox" / "model.binvox").unlink()
-    _write(root, "02691156", "only_rendered", voxels=False)
-    models, keys = list_objects_and_keys(str(root))
-    assert models == expected
+    _write(root, "02691156/only_rendered", voxels=False)
+    objects, keys = list_objects(str(root))
+    assert objects == expected
     # The split counts what has voxels, as the original's does.
     lacking = {(CHAIR, "no_views"), (CHAIR, "no_renderings")}
-    assert set(keys) == {model.key for model in models} | lacking
+    assert set(keys) == {one.key for one in objects} | lacking
 
 
 def test_more_than_a_hundred_views_and_gaps(root):
-    _write(root, TABLE, "many", views=("00", "07", "23", "100"))
-    (many,) = [model for model in list_objects(str(root)) if model.model_id == "many"]
+    _write(root, f"{TABLE}/many", views=("00", "07", "23", "100"))
+    (many,) = [one for one in _found(str(root)) if one.model_id == "many"]
     assert sorted(many.views) == ["00", "07", "100", "23"]
 
 
 @pytest.mark.parametrize(
-    ("categories", "keys"),
+    ("categories", "names"),
     [
-        (["chair"], [f"{CHAIR}/a", f"{CHAIR}/z"]),
-        ([TABLE], [f"{TABLE}/b"]),
-        (["table", OTHER], [f"{OTHER}/x", f"{TABLE}/b"]),
-        (["chair", CHAIR], [f"{CHAIR}/a", f"{CHAIR}/z"]),
-        ([], [f"{OTHER}/x", f"{CHAIR}/a", f"{CHAIR}/z", f"{TABLE}/b"]),
+        (["chair"], NAMES[1:3]),
+        ([TABLE], NAMES[3:]),
+        (["table", OTHER], [NAMES[0], NAMES[3]]),
+        (["chair", CHAIR], NAMES[1:3]),
+        ([], NAMES),
     ],
 )
-def test_categories_by_name_or_synset_id(root, categories, keys):
-    assert _keys(list_objects(str(root), categories=categories)) == keys
+def test_categories_by_name_or_synset_id(root, categories, names):
+    assert [one.name for one in _found(str(root), categories=categories)] == names
 
 
 def test_folders_may_have_other_names(root):
     (root / "ShapeNetRendering").rename(root / "views")
     (root / "ShapeNetVox32").rename(root / "grids")
-    assert len(list_objects(f"{root}/", "views", "grids")) == 4
+    assert len(_found(f"{root}/", "views", "grids")) == 4
 
 
-def _one_line(*args, **kwargs):
+# What is told, in one line.
+
+
+def _assert_refused(*args, words, **kwargs):
     with pytest.raises(InputError) as caught:
         list_objects(*args, **kwargs)
     message = str(caught.value)
     assert "\n" not in message
-    return message
+    for text in words:
+        assert text in message
 
 
 def test_a_missing_folder_is_told(root):
     absent = str(root / "absent")
-    message = _one_line(absent)
-    assert f"--data_dir={absent}: there is no folder {absent}." in message
+    _assert_refused(absent, words=[f"--data_dir={absent}: there is no folder {absent}."])
+    (root / "file").touch()
+    _assert_refused(str(root / "file"), words=["there is no folder"])
     for name in ("ShapeNetRendering", "ShapeNetVox32"):
         (root / name).rename(root / "elsewhere")
-        message = _one_line(str(root))
-        assert f"received --data_dir={root}: there is no folder {root / name}." in message
+        words = [f"received --data_dir={root}: there is no folder {root / name}."]
+        _assert_refused(str(root), words=words)
         (root / "elsewhere").rename(root / name)
-
-
-def test_a_file_for_a_folder_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    assert "there is no folder" in _one_line(str(tmp_path / "file"))
 
 
 def test_a_name_that_is_no_text_is_told(root):
     folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
     with open(bytes(folder) + b"/\xff.png", "wb"):
         pass
-    assert _one_line(str(root)) == (
-        rf"Expected names of files in UTF-8 in {folder}, received b'\xff.png'. Rename or remove "
-        "that file."
-    )
+    words = [rf"Expected names of files in UTF-8 in {folder}, received b'\xff.png'. Rename or"]
+    _assert_refused(str(root), words=words)
 
 
 def test_no_pair_is_told(root):
-    message = _one_line(str(root), categories=["lamp", "chair", "sofa"])
-    assert "Expected --categories out of " in message
-    assert "received lamp, sofa. Change it." in message
+    words = ["Expected --categories out of ", "received lamp, sofa. Change it."]
+    _assert_refused(str(root), categories=["lamp", "chair", "sofa"], words=words)
     shutil.rmtree(root / "ShapeNetVox32")
     (root / "ShapeNetVox32").mkdir()
-    assert _one_line(str(root)).startswith("Expected models with NN.png renderings in ")
-
-
-def test_files_are_read_and_named(tree):
-    for model in list_objects(str(tree))[::6]:
-        assert model.files.read_view("03") == Path(model.files.view_path("03")).read_bytes()
-        assert model.files.read_voxels() == Path(model.files.voxels_path).read_bytes()
+    _assert_refused(str(root), words=["Expected models with NN.png renderings in "])
 
 
 def test_category_names():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import time
 
 import hypothesis.strategies as st
 import packed
@@ -125,7 +126,7 @@ def test_of_a_file_that_comes_twice_the_last_counts(tmp_path, max_waiting):
 # What is left out.
 
 
-def test_strays_and_models_without_a_partner_are_counted(truth, tmp_path):
+def test_other_files_and_models_without_a_partner_are_counted(truth, tmp_path):
     half = "ShapeNetRendering"
     more = {
         f"{half}/rendering_only.tgz": b"an archive in the archive",
@@ -144,7 +145,7 @@ def test_strays_and_models_without_a_partner_are_counted(truth, tmp_path):
         out = tmp_path / str(number)
         result = packed.prepare(source, source, out, max_waiting=0)
         assert result.manifest["left_out"] == {
-            "stray files": 1,
+            "other files": 1,
             "nested archives": 2,
             "models without voxels": 2,
             "models without renderings": 2,
@@ -219,13 +220,16 @@ def test_a_split_file_need_not_name_all(tree, tmp_path):
 
 MODEL = f"{CHAIR}/m2"
 BAD = {
-    "no PNG": ("00.png", b"GIF89a" + bytes(60), "xpected a PNG, received .*b'GIF89a"),
-    "empty": ("02.png", b"", "xpected a PNG, received"),
-    "header only": ("02.png", packed.png()[:30], "xpected a PNG"),
-    "wide": ("02.png", packed.png(width=4097), "4097x137"),
-    "bomb": ("02.png", packed.png(width=2**31, height=2**31), "2147483648x2147483648"),
-    "no width": ("02.png", packed.png(width=0), "0x137"),
-    "no binvox": ("model.binvox", b"text", "binvox"),
+    "no PNG": ("00.png", b"GIF89a" + bytes(60), "expected a PNG, received 66 bytes that begin"),
+    "empty": ("02.png", b"", "expected a PNG, received an empty file"),
+    "truncated": ("02.png", packed.png()[:-20], r"that cannot be decoded \(it ends early"),
+    "few pixels": (
+        "02.png",
+        packed.png(height=138, pixels=packed.transparent(137, 137)),
+        "too few",
+    ),
+    "bomb": ("02.png", packed.png(width=2**31, height=2**31), "one of 2147483648x2147483648"),
+    "no binvox": ("model.binvox", b"text", "expected a binvox file"),
     "runs": (
         "model.binvox",
         b"#binvox 1\ndim 4 4 4\ndata\n" + b"\1\xff" * 1000,
@@ -234,9 +238,14 @@ BAD = {
     "claim": (
         "model.binvox",
         b"#binvox 1\ndim 99999 99999 99999\ndata\n" + b"\1\xff" * 9,
-        "dim",
+        "expected a header line 'dim'",
     ),
-    "nothing": ("model.binvox", b"#binvox 1\ndim 4 4 4\ndata\n\0\x40", "without an occupied voxel"),
+    "other grid": ("model.binvox", b"#binvox 1\ndim 4 4 4\ndata\n\1\x40", "received 4x4x4"),
+    "nothing": (
+        "model.binvox",
+        b"#binvox 1\ndim 32 32 32\ndata\n" + b"\0\x80" * 256,
+        "received an empty grid",
+    ),
 }
 
 
@@ -255,14 +264,14 @@ def test_unusable_files(truth, tmp_path, name, content, message):
     out = tmp_path / "out"
     with pytest.raises(InputError, match=message) as error:
         packed.prepare(both, both, out, max_waiting=0)
-    assert f"{path} in {both}" in str(error.value)
+    assert str(error.value).startswith(f"{path} in {both}: expected ")
     assert "--exclude, or give --on_bad_sample=skip" in str(error.value)
     assert not out.exists()
 
     result = packed.prepare(both, both, out, skip_bad=True, max_waiting=0)
     assert result.manifest["left_out"] == {"models with unusable files": 1}
-    assert len(result.faults) == 1
-    assert f"{path} in {both}" in result.faults[0]
+    (told,) = result.bad_files
+    assert told.startswith(f"{path} in {both}: expected ")
     assert packed.of_shards(out) == {key: truth[key] for key in truth if key[1] != MODEL}
     assert f"{MODEL.replace('/', ',')}," not in (out / "index.csv").read_text()
 
@@ -315,3 +324,21 @@ def test_more_than_memory_should_hold(tree, tmp_path, monkeypatch, module, name,
     both = _archive(tmp_path, FILES.items())
     with pytest.raises(InputError, match=message):
         packed.prepare(both, both, tmp_path / "out")
+
+
+def test_the_first_bad_file_is_told_however_far_ahead_others_are_checked(tmp_path, monkeypatch):
+    """Two bad files, and only the later one's check is quick."""
+    first, second = (f"ShapeNetRendering/{CHAIR}/m{n}/rendering/00.png" for n in (2, 4))
+    both = _archive(tmp_path, {**FILES, first: b"", second: b""}.items())
+    check_png = conversion.check_png
+
+    def slow(content, place):
+        if place.startswith(first):
+            time.sleep(0.2)
+        check_png(content, place)
+
+    monkeypatch.setattr(conversion, "check_png", slow)
+    with pytest.raises(InputError, match=f"^{first}"):
+        packed.prepare(both, both, tmp_path / "out")
+    result = packed.prepare(both, both, tmp_path / "out", skip_bad=True)
+    assert [told.split(" in ")[0] for told in result.bad_files] == [first, second]

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from unittest import mock
 
 import packed
@@ -25,6 +22,10 @@ def tree(tmp_path_factory):
 
 def _names(folder):
     return sorted(os.listdir(folder))
+
+
+def _content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_record_holds_a_model_with_its_names(tree, tmp_path):
@@ -131,73 +132,46 @@ def test_an_error_leaves_nothing(tmp_path):
         assert _names(tmp_path) == []
 
 
-KILLED = """
-import os, signal, sys
-import packed
-from r2n2_keras.preparation import shard_writer
-from r2n2_keras.preparation.shard_writer import ShardWriter
-
-tree, out, reference = sys.argv[1:]
-settings = {"max_waiting": 3000, "shard_bytes": 900}
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing is tidied up."""
 
 
-def killing(number):
-    # Before every step that changes something in the folder, and after the last.
+def _kill_before_step(number):
+    """Makes the writer stop before that one of the steps that change something in the folder."""
+
     def counted(name):
-        step = getattr(ShardWriter, name)
+        step = getattr(shard_writer.ShardWriter, name)
 
         def call(*args, **kwargs):
-            tick()
-            result = step(*args, **kwargs)
-            name == "finish" and tick()
-            return result
+            nonlocal number
+            number -= 1
+            if number == 0:
+                raise _Killed
+            return step(*args, **kwargs)
 
-        setattr(ShardWriter, name, call)
+        return call
 
-    def tick():
-        nonlocal number
-        number -= 1
-        if number == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    for name in ("write", "_publish", "_write_index", "finish"):
-        counted(name)
-
-
-def content(folder):
-    return {name: open(os.path.join(folder, name), "rb").read() for name in os.listdir(folder)}
-
-
-packed.prepare(tree, tree, reference, **settings)
-kills = 0
-while True:
-    child = os.fork()
-    if not child:
-        killing(kills + 1)
-        packed.prepare(tree, tree, out, **settings)
-        os._exit(0)
-    if os.waitpid(child, 0)[1] == 0:
-        break
-    kills += 1
-    finished = "manifest.json" in os.listdir(out)
-    assert not finished or content(out) == content(reference)
-    if not finished:
-        shard_writer.check_folder(out)
-    if kills % 5 == 0:
-        packed.prepare(tree, tree, out, **settings)
-        assert content(out) == content(reference)
-assert content(out) == content(reference)
-print(kills)
-"""
+    steps = {name: counted(name) for name in ("write", "_publish", "_write_index", "finish")}
+    return mock.patch.multiple(shard_writer.ShardWriter, __exit__=lambda *_: None, **steps)
 
 
 def test_killed_anywhere_it_starts_clean(tree, tmp_path):
-    """SIGKILL at every step: what looks finished is, and the next run is as if it was the first."""
-    result = subprocess.run(
-        [sys.executable, "-c", KILLED, tree, tmp_path / "out", tmp_path / "reference"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(packed.__file__).parent),
-                                                          os.environ.get("PYTHONPATH", "")])},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert int(result.stdout) > 20
+    """What looks finished is, and the next run is as if it was the first."""
+    settings = {"max_waiting": 700, "shard_bytes": 900}
+    out = tmp_path / "out"
+    packed.prepare(tree, tree, tmp_path / "reference", **settings)
+    kills = 0
+    while True:
+        try:
+            with _kill_before_step(kills + 1):
+                packed.prepare(tree, tree, out, **settings)
+            break
+        except _Killed:
+            kills += 1
+        assert not (out / "manifest.json").exists()
+        shard_writer.check_folder(str(out))
+        if kills % 5 == 0:
+            packed.prepare(tree, tree, out, **settings)
+            assert _content(out) == _content(tmp_path / "reference")
+    assert _content(out) == _content(tmp_path / "reference")
+    assert kills > 30

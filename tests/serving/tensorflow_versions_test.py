@@ -25,7 +25,6 @@ def versions(exported, tmp_path_factory):
         decoder_filters=(8, 8, 8, 8, 2),
     )
     folder = tmp_path_factory.mktemp("residual")
-    frame = residual.image_spec
     version = version_folder.export_version(residual, str(folder), threshold=0.4, card="")
     return [exported.version, version]
 

@@ -39,7 +39,7 @@ def _step(bar, clock, number, waiting, computing, loss=0.5):
 
 
 def test_speed_leaves_out_the_first_step_and_what_lies_between(clock):
-    bar = ProgressBar(first_step=10, last_step=100, batch_size=8)
+    bar = ProgressBar(last_step=100, batch_size=8)
     with bar:
         assert bar.speed() is None
         _step(bar, clock, 10, waiting=5, computing=20)  # builds the graph
@@ -51,7 +51,7 @@ def test_speed_leaves_out_the_first_step_and_what_lies_between(clock):
 
 
 def test_a_log_has_a_line_a_minute(clock, capsys):
-    bar = ProgressBar(first_step=0, last_step=1000, batch_size=8)
+    bar = ProgressBar(last_step=1000, batch_size=8)
     with bar:
         for number in range(100):
             _step(bar, clock, number, waiting=0.25, computing=1.75, loss=number)

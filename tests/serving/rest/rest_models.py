@@ -189,22 +189,18 @@ def r2n2(folder):
     """Exports a fresh `tiny` with a threshold that half of its occupancies exceed.
 
     Returns:
-        `model`, `frame`, `threshold`, `folder` (of the versions) and `version` (the folder of 1).
+        `model`, `threshold`, `folder` (of the versions) and `version` (the folder of 1).
     """
-    from r2n2_keras.data.decode import Frame
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.serving import version_folder
 
     model = R2N2.from_preset("tiny")
-    frame = Frame.of(model, background=240)
-    images = np.random.default_rng(0).random((4, 3, *frame.shape), "float32")
+    images = np.random.default_rng(0).random((4, 3, *model.image_spec.shape), "float32")
     threshold = float(np.median(model.predict(images, verbose=0)))
     version = version_folder.export_version(
-        model, str(folder), frame=frame, threshold=threshold, card="# A card\n"
+        model, str(folder), threshold=threshold, card="# A card\n"
     )
-    return SimpleNamespace(
-        model=model, frame=frame, threshold=threshold, folder=str(folder), version=version
-    )
+    return SimpleNamespace(model=model, threshold=threshold, folder=str(folder), version=version)
 
 
 if __name__ == "__main__":
