@@ -296,8 +296,8 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "What to minimise: binary cross-entropy (the original's), soft Dice, the sum, "
-            "or weighted focal loss.",
+            "train": "What to minimise. bce: binary cross-entropy, the original's; dice: soft Dice; "
+            "bce_dice: their sum; focal: weighted focal loss.",
             "evaluate": "The loss to report. Default: that of the run.",
         },
     )
@@ -708,6 +708,6 @@ def _flag_text(field, command, is_short):
         text = re.split(r"(?<=\.) ", text)[0]
     choices = _choices(field)
     shown = f"={'|'.join(choices)}" if choices else ""
-    default = field.default if field.default not in ("", None, False) else ""
-    ending = f" (default: {_to_text(default)})" if default else ""
+    default = "" if field.default in (None, "") or field.default is False else field.default
+    ending = f" (default: {_to_text(default)})" if default not in ("", ()) else ""
     return f"--{field.name}{shown}: {text}{ending}"
