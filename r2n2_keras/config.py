@@ -181,14 +181,9 @@ class Config:
 
     data_dir: Path = _place(
         "",
-        {
-            **dict.fromkeys(
-                ("train", "evaluate", "predict"),
-                "Folder or URL: a tree, or what `prepare` wrote. Empty: a furniture set is made.",
-            ),
-            "prepare": "Folder or URL of a tree.",
-            "validate": "Folder or URL: a tree, or what `prepare` wrote.",
-        },
+        "Folder or URL: a tree, or what `prepare` wrote. train, evaluate and predict make and cache "
+        "a set of furniture where none is given.",
+        _OF_DATA,
     )
     renderings: Path = _data(
         "", "Archive or folder of the renderings. Empty: of --data_dir.", "prepare", saved=False
@@ -646,7 +641,9 @@ def _converted(values):
 
 
 def _convert(field, value):
-    if isinstance(value, str) and len(value.splitlines()) > 1:
+    texts = value if isinstance(value, list) else [value]
+    # A run's flags.cfg has a line for each.
+    if any(isinstance(text, str) and len(text.splitlines()) > 1 for text in texts):
         raise InputError(f"Expected --{field.name} on one line, received {value!r}. Change it.")
     if _is_path(field):
         return files.split_paths(value) if _is_list(field) else files.expand(value)
