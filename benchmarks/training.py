@@ -116,7 +116,7 @@ def loop(args):
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
-        summarise = Summaries(config.workdir, config.threshold).write
+        summarise = Summaries(config.workdir, config.threshold, config.loss).write
         with runs.opened(config):
             loop_lib.train(config, strategy, cluster, parts, [ends], summarise=summarise)
         # The last but one: the evaluation at the end is no step.

@@ -181,8 +181,8 @@ class Config:
 
     data_dir: Path = _place(
         "",
-        "Folder or URL: a tree, or what `prepare` wrote. train, evaluate and predict make and cache "
-        "a set of furniture where none is given.",
+        "Folder or URL: a tree, or what `prepare` wrote. train, evaluate and predict make a set of "
+        "furniture where none is given.",
         _OF_DATA,
     )
     renderings: Path = _data(
@@ -291,7 +291,7 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "What to minimise. bce: binary cross-entropy, the original's; dice: soft Dice; "
+            "train": "What to minimise. bce: binary cross-entropy, as the original; dice: soft Dice; "
             "bce_dice: their sum; focal: weighted focal loss.",
             "evaluate": "The loss to report. Default: that of the run.",
         },

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from addresses import addresses_of
 from commands import TRAIN, fail, process, succeed
+from training_runs import addresses_of, checkpoint_steps
 
 from r2n2_keras.model.r2n2 import R2N2
 
@@ -29,17 +29,11 @@ def _start(*flags, cwd, **popen):
 def _await_checkpoint(folder, process, after=0):
     """Waits until there is a checkpoint of a later step."""
     while process.poll() is None:
-        steps = _steps(folder)
+        steps = checkpoint_steps(folder)
         if steps and steps[-1] > after:
             return
         time.sleep(0.02)
     raise AssertionError(process.communicate()[1])
-
-
-def _steps(folder):
-    folder = folder / "checkpoints"
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(int(name[5:]) for name in names if name.startswith("step-"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +48,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, cod
     out, err = stopped.communicate(timeout=60)
     assert stopped.returncode == code, err
     (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
-    assert _steps(tmp_path / "run")[-1] == step
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
     assert "The same command goes on from there" in out
     assert "Traceback" not in err
     again = succeed("train", "--workdir=run", f"--steps={step + 1}", cwd=tmp_path)
@@ -202,7 +196,7 @@ def test_a_worker_that_is_told_to_stop_stops_all(tree, tmp_path):
     (chief, out, err), (worker, _, _) = _ended(processes)
     assert (chief, worker) == (143, 143), err
     (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
-    assert _steps(tmp_path / "run")[-1] == step
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ class _Part(NamedTuple):
 
 
 def _crop(transform, _, draws):
-    return transform._replace(place=draws)
+    return transform._replace(crop=draws)
 
 
 def _flip(transform, _, draws):

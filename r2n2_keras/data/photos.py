@@ -70,7 +70,7 @@ def decode_views(image_bytes, spec):
         float32 `(B, T, H, W, C)`.
     """
     views = tf.map_fn(
-        lambda content: images.picture(content, spec, MAX_PIXELS),
+        lambda content: images.decode_picture(content, spec, MAX_PIXELS),
         tf.reshape(image_bytes, [-1]),
         fn_output_signature=tf.TensorSpec(spec.shape, tf.float32),
     )
@@ -92,14 +92,14 @@ def _view(name, content, spec):
 
 def _decode(content, spec):
     if _is_for_pillow(content):
-        return images.view(_decode_by_pillow(content), spec).numpy()
+        return images.to_view(_decode_by_pillow(content), spec).numpy()
     orientation = _orientation(content)
     if orientation == 1:
-        return images.picture(content, spec).numpy()
+        return images.decode_picture(content, spec).numpy()
     photo = Image.fromarray(tf.io.decode_jpeg(content, channels=3).numpy())
     photo.getexif()[ExifTags.Base.Orientation] = orientation
     upright = ImageOps.exif_transpose(photo).convert("RGBA")
-    return images.view(np.asarray(upright), spec).numpy()
+    return images.to_view(np.asarray(upright), spec).numpy()
 
 
 def _is_for_pillow(content):

@@ -284,12 +284,12 @@ def _decode(contents, count, image_spec, augmentation=NO_AUGMENTATION, draws=Non
     """
     if count and count <= _MAX_UNROLLED:
         # A loop in the graph costs a seventh of the time to decode a picture.
-        return images.renderings(contents, count, image_spec, augmentation.transforms(draws))
+        return images.decode_renderings(contents, count, image_spec, augmentation.transforms(draws))
     elements = (contents,) if draws is None else (contents, draws)
 
     def one(element):
         transforms = augmentation.transforms(None if draws is None else element[1][None])
-        return images.renderings(element[0][None], 1, image_spec, transforms)[0]
+        return images.decode_renderings(element[0][None], 1, image_spec, transforms)[0]
 
     return tf.map_fn(
         one,

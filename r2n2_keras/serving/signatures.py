@@ -10,7 +10,7 @@ B objects, T views of each, H W pixels, C channels, N grid edge.
                      -> state_bytes string (B,), voxels_bytes string (B,)
     padded:          image_bytes string (B, T), num_views int32 (B,) -> voxels_bytes string (B,)
 
-`image_bytes` are encoded pictures, of any format and size that `images.picture` takes.
+`image_bytes` are encoded pictures, of any format and size that `images.decode_picture` takes.
 `voxels_bytes` is what `numpy.packbits` makes of the grid [x, y, z], a bit per voxel.
 
 A server holds requests neither against a signature's shape nor against its own memory: shapes are

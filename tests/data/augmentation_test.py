@@ -49,9 +49,9 @@ def _transforms(augmentation, count=200, seed=5):
 
 def test_evaluation_crops_the_centre():
     rgba = _pixels(137, 137, 4)
-    image = images.view(rgba, _spec())
+    image = images.to_view(rgba, _spec())
     np.testing.assert_allclose(image, _composited(rgba[5:132, 5:132], 240), atol=1e-6)
-    image = images.view(rgba, _spec(channels=4))
+    image = images.to_view(rgba, _spec(channels=4))
     np.testing.assert_allclose(image, rgba[5:132, 5:132] / 255, atol=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_only_what_is_slightly_larger_is_cropped(height, width, cropped):
     rgba[..., 3] = 255
     top, left = (height - 127) // 2, (width - 127) // 2
     expected = rgba[max(top, 0) :, max(left, 0) :][:127, :127, :3] / 255
-    image = images.view(rgba, _spec()).numpy()
+    image = images.to_view(rgba, _spec()).numpy()
     same = expected.shape == image.shape and np.abs(image - expected).max() < 1e-6
     assert same == cropped
 
@@ -74,7 +74,7 @@ def test_random_crops_come_from_everywhere():
     rgba = np.dstack([coordinates, np.full((137, 137, 2), 255)]).astype(np.uint8)
     corners = []
     for transform in _transforms(Augmentation(random_crop=True)):
-        image = images.view(rgba, _spec(), transform).numpy()
+        image = images.to_view(rgba, _spec(), transform).numpy()
         top, left = np.rint(image[0, 0, :2] * 255).astype(int)
         np.testing.assert_allclose(image, rgba[top:, left:][:127, :127, :3] / 255, atol=1e-6)
         corners.append((top, left))
@@ -84,9 +84,9 @@ def test_random_crops_come_from_everywhere():
 
 def test_a_picture_that_is_scaled_is_not_cropped():
     rgba = _pixels(137, 137, 4)
-    transform = Transform(place=tf.constant([0.9, 0.9]))
+    transform = Transform(crop=tf.constant([0.9, 0.9]))
     np.testing.assert_array_equal(
-        images.view(rgba, _spec(64), transform), images.view(rgba, _spec(64))
+        images.to_view(rgba, _spec(64), transform), images.to_view(rgba, _spec(64))
     )
 
 
@@ -95,10 +95,10 @@ def test_a_picture_that_is_scaled_is_not_cropped():
 
 def test_every_other_picture_is_mirrored():
     rgba = _pixels(20, 20, 4)
-    plain = images.view(rgba, _spec(20)).numpy()
+    plain = images.to_view(rgba, _spec(20)).numpy()
     mirrored = 0
     for transform in _transforms(Augmentation(random_flip=True)):
-        image = images.view(rgba, _spec(20), transform).numpy()
+        image = images.to_view(rgba, _spec(20), transform).numpy()
         if not np.array_equal(image, plain):
             np.testing.assert_array_equal(image, plain[:, ::-1])
             mirrored += 1
@@ -112,7 +112,7 @@ def test_random_backgrounds_are_levels_of_the_range():
     clear = np.zeros((8, 8, 4), np.uint8)
     levels = []
     for transform in _transforms(Augmentation(random_background=(225, 255)), 400):
-        image = images.view(clear, _spec(8), transform).numpy() * 255
+        image = images.to_view(clear, _spec(8), transform).numpy() * 255
         assert np.ptp(image, axis=(0, 1)).max() == 0
         levels.append(image[0, 0])
     levels = np.array(levels)
@@ -126,7 +126,7 @@ def test_a_random_background_is_composited():
     rgba = _pixels(8, 8, 4)
     transform = Transform(background=tf.constant([10.0, 100.0, 200.0]))
     np.testing.assert_allclose(
-        images.view(rgba, _spec(8), transform), _composited(rgba, [10, 100, 200]), atol=1e-6
+        images.to_view(rgba, _spec(8), transform), _composited(rgba, [10, 100, 200]), atol=1e-6
     )
 
 
@@ -142,7 +142,7 @@ def test_jitter_is_that_of_numpy(seed, strength):
     rgba = _pixels(6, 6, 4, seed=seed)
     augmentation = Augmentation(color_jitter=strength)
     draws = augmentation.draw(tf.constant([seed, 0], tf.int64), [1])
-    image = images.view(rgba, _spec(6), augmentation.transforms(draws[0]))
+    image = images.to_view(rgba, _spec(6), augmentation.transforms(draws[0]))
     factors = 1 + strength * (2 * draws[0, 6:].numpy().astype(float) - 1)
     colour, alpha = rgba[..., :3] / 255, rgba[..., 3:] / 255
     expected = _jittered(colour, *factors) * alpha + 240 / 255 * (1 - alpha)
@@ -153,13 +153,15 @@ def test_jitter_leaves_the_background_alone():
     clear = _pixels(8, 8, 4)
     clear[..., 3] = 0
     for transform in _transforms(Augmentation(color_jitter=0.5), 20):
-        np.testing.assert_allclose(images.view(clear, _spec(8), transform), 240 / 255, atol=1e-6)
+        np.testing.assert_allclose(images.to_view(clear, _spec(8), transform), 240 / 255, atol=1e-6)
 
 
 def test_raw_rgba_keeps_its_colours():
     rgba = _pixels(8, 8, 4)
     for transform in _transforms(Augmentation(random_background=(0, 255), color_jitter=0.5), 5):
-        np.testing.assert_allclose(images.view(rgba, _spec(8, channels=4), transform), rgba / 255)
+        np.testing.assert_allclose(
+            images.to_view(rgba, _spec(8, channels=4), transform), rgba / 255
+        )
 
 
 @pytest.mark.parametrize("background", [240, 0])
@@ -168,7 +170,7 @@ def test_the_originals_alpha_shows_the_bare_colour_of_every_pixel_but_clear_ones
     rgba[:5, :, 3], rgba[5:8, :, 3], rgba[8:10, :, 3] = 0, 1, 255
     expected = np.where(rgba[..., 3:] == 0, background, rgba[..., :3]) / 255
     spec = _spec(16, alpha="threshold", background=background)
-    np.testing.assert_allclose(images.view(rgba, spec), expected, atol=1e-6)
+    np.testing.assert_allclose(images.to_view(rgba, spec), expected, atol=1e-6)
 
 
 def test_the_original_step_by_step():
@@ -179,12 +181,12 @@ def test_the_original_step_by_step():
     seen_flips = set()
     for transform in _transforms(augmentation, 20):
         picture = np.where(rgba[..., 3:] == 0, transform.background, rgba[..., :3])
-        top, left = (int(place * 11) for place in transform.place)
+        top, left = (int(place * 11) for place in transform.crop)
         picture = picture[top : top + 127, left : left + 127]
         if transform.mirrored:
             picture = picture[:, ::-1]
         seen_flips.add(bool(transform.mirrored))
-        image = images.view(rgba, _spec(alpha="threshold"), transform)
+        image = images.to_view(rgba, _spec(alpha="threshold"), transform)
         np.testing.assert_allclose(image, picture / 255, atol=1e-6)
     assert seen_flips == {True, False}
 
@@ -200,11 +202,14 @@ def test_the_seed_decides_everything():
     content = _png(rgba)
     for spec in (_spec(), _spec(64)):
         first, again = (
-            [images.view(images.png(content), spec, transform) for transform in _transforms(ALL, 3)]
+            [
+                images.to_view(images.decode_png(content), spec, transform)
+                for transform in _transforms(ALL, 3)
+            ]
             for _ in range(2)
         )
         others = [
-            images.view(images.png(content), spec, transform)
+            images.to_view(images.decode_png(content), spec, transform)
             for transform in _transforms(ALL, 3, seed=6)
         ]
         for one, other, another in zip(first, again, others, strict=True):
@@ -252,11 +257,11 @@ def test_eager_and_in_a_dataset_are_the_same():
     rgba = _pixels(137, 137, 4)
     draws = ALL.draw(tf.constant([3, 1], tf.int64), [4])
     dataset = tf.data.Dataset.from_tensor_slices(draws).map(
-        lambda draw: images.view(rgba, _spec(), ALL.transforms(draw))
+        lambda draw: images.to_view(rgba, _spec(), ALL.transforms(draw))
     )
     for draw, image in zip(draws, dataset, strict=True):
         np.testing.assert_allclose(
-            image, images.view(rgba, _spec(), ALL.transforms(draw)), atol=1e-6
+            image, images.to_view(rgba, _spec(), ALL.transforms(draw)), atol=1e-6
         )
 
 
@@ -281,7 +286,9 @@ def test_several_at_once_are_each_on_its_own(augmentation, channels, sizes):
     contents = [_png(_pixels(*size, 4, seed=number)) for number, size in enumerate(sizes)]
     transforms = augmentation.transforms(augmentation.draw(tf.constant([2, 1], tf.int64), [3]))
     spec = _spec(channels=channels)
-    together = tf.function(lambda: images.renderings(tf.constant(contents), 3, spec, transforms))()
+    together = tf.function(
+        lambda: images.decode_renderings(tf.constant(contents), 3, spec, transforms)
+    )()
     for number, content in enumerate(contents):
-        expected = images.view(images.png(content), spec, transforms.of(number))
+        expected = images.to_view(images.decode_png(content), spec, transforms.of(number))
         np.testing.assert_allclose(together[number], expected, atol=1e-6)

@@ -47,7 +47,7 @@ def test_objects_are_sorted_and_hold_their_paths(root):
     )
     assert objects[1] == Object(CHAIR, "a", ("00", "01"), files)
     assert [one.category for one in objects] == [OTHER, "chair", "chair", "table"]
-    assert files.view_path("01") == f"{files.renderings}/01.png"
+    assert files.view_path("01") == f"{files.renderings_path}/01.png"
 
 
 def test_the_synthesised_set_is_found_whole(tree):

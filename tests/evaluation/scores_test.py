@@ -54,7 +54,7 @@ def picture(path):
 
 
 def voxels_of(model):
-    return binvox.read(model.files.voxels).data
+    return binvox.read(model.files.voxels_path).data
 
 
 def iou_of(voxels, occupancy, threshold):

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from addresses import addresses_of
+from training_runs import addresses_of
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.training.cluster import Cluster, read_cluster, wait_for_workers

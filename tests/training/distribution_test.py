@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from addresses import addresses_of
+from training_runs import addresses_of
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.training import distribution

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_runs import assert_same_run, rows_of, variables_of
 
 from r2n2_keras import runs, workdir
 from r2n2_keras.config import Config
@@ -56,19 +57,6 @@ def _train(folder, parts, callbacks=(), weights=None, summarise=None, **settings
         return loop.train(config, strategy, Cluster(), parts, callbacks, weights, summarise)
 
 
-def _weights(folder):
-    """All variables of the newest checkpoint, by name."""
-    newest = max((folder / "checkpoints").glob("step-*"))
-    reader = tf.train.load_checkpoint(str(newest / "state"))
-    names = reader.get_variable_to_shape_map()
-    return {name: reader.get_tensor(name) for name in names if name.endswith("VARIABLE_VALUE")}
-
-
-def _rows(folder):
-    rows = workdir.read_metrics(str(folder))
-    return [{name: row[name] for name in row if name != "seconds"} for row in rows]
-
-
 class _Notes(keras.callbacks.Callback):
     """Writes down what is called."""
 
@@ -111,7 +99,7 @@ def through(tmp_path_factory, parts, several_runs):
     folder = tmp_path_factory.mktemp("through")
     notes, log = _Notes(), keras.callbacks.CSVLogger(str(folder / "log.csv"))
     saves = keras.callbacks.ModelCheckpoint(str(folder / "own.keras"))
-    summarise = Summaries(str(folder / "run"), 0.4).write
+    summarise = Summaries(str(folder / "run"), 0.4, "bce").write
     callbacks = [notes, log, saves]
     assert not _train(folder / "run", parts, callbacks, None, summarise, profile="1:3", **_SETTINGS)
     return folder / "run", notes
@@ -159,17 +147,15 @@ def test_the_saved_model_is_the_best_and_its_weights_are_the_averages(through, p
     best = workdir.best_row(workdir.read_metrics(str(folder)))
     np.testing.assert_allclose(np.concatenate(ious).mean(), best["val_iou"], atol=1e-5)
     kernel = model.get_layer("encoder_conv1").kernel.numpy()
-    newest = folder / "checkpoints" / f"step-{best['step']:09d}"
-    reader = tf.train.load_checkpoint(str(newest / "state"))
-    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VALUE")]
-    same = [name for name in names if np.array_equal(reader.get_tensor(name), kernel)]
+    saved = variables_of(folder, best["step"])
+    same = [name for name, value in saved.items() if np.array_equal(value, kernel)]
     assert len(same) == 1 and "optimizer" in same[0]
 
 
 def test_a_model_that_a_callback_saved_is_one_of_ours(through):
     folder, _ = through
     own = R2N2.from_preset(folder.parent / "own.keras")
-    values = list(_weights(folder).values())
+    values = list(variables_of(folder).values())
     for weight in own.get_weights():
         assert any(np.array_equal(weight, value) for value in values)
     # Ours holds no optimizer.
@@ -211,11 +197,7 @@ def test_what_was_stopped_damaged_and_lost_ends_as_the_undisturbed_run(
     output = capsys.readouterr().out
     assert "Passing over a damaged checkpoint" in output and "step-000000004" in output
     assert "Going on at step 3 of 5" in output
-    weights, expected = _weights(tmp_path), _weights(through[0])
-    assert weights.keys() == expected.keys() and len(weights) > 60
-    for name, value in weights.items():
-        assert value.tobytes() == expected[name].tobytes(), name
-    assert _rows(tmp_path) == _rows(through[0])
+    assert_same_run(tmp_path, through[0], variables=VARIABLES)
     before = (tmp_path / "model.keras").read_bytes()
     _train(tmp_path, parts, **settings)
     assert "is at step 5 of 5: nothing left to train" in capsys.readouterr().out
@@ -237,8 +219,8 @@ def test_early_stopping_ends_the_run_for_good(tmp_path, parts, capsys):
     settings = {"steps": 50, "evaluate_every_steps": 1, "early_stopping_evaluations": 2}
     # At this rate the network stays as it is: no better than the best.
     _train(tmp_path, parts, [_Rate(1e-30)], **settings)
-    assert [row["step"] for row in _rows(tmp_path)] == [1, 2, 3]
-    assert _rows(tmp_path)[-1]["learning_rate"] == pytest.approx(1e-30)
+    assert [row["step"] for row in rows_of(tmp_path)] == [1, 2, 3]
+    assert rows_of(tmp_path)[-1]["learning_rate"] == pytest.approx(1e-30)
     output = capsys.readouterr().out
     assert "is at step 3 of 50 and no better than at step 1" in output
     assert output.count("the best so far: saved") == 1
@@ -253,7 +235,7 @@ def test_a_callback_may_stop_the_run(tmp_path, parts):
     stopping = keras.callbacks.EarlyStopping("val_iou", patience=0, mode="max")
     settings = {"steps": 9, "evaluate_every_steps": 1}
     assert _train(tmp_path, parts, [stopping, _Rate(1e-30)], **settings) == 0
-    assert [row["step"] for row in _rows(tmp_path)] == [1, 2]
+    assert [row["step"] for row in rows_of(tmp_path)] == [1, 2]
 
 
 # === Divergence ===
@@ -273,7 +255,7 @@ class _Spoil(keras.callbacks.Callback):
 
 
 def _assert_finite(folder):
-    assert all(np.isfinite(value).all() for value in _weights(folder).values())
+    assert all(np.isfinite(value).all() for value in variables_of(folder).values())
 
 
 def test_divergence_tells_step_models_and_checkpoint(tmp_path, parts):
@@ -322,7 +304,7 @@ def test_rolling_back_halves_the_rate_and_goes_on(tmp_path, parts, capsys):
     for rollback, rate in enumerate(("0.0005", "0.00025"), start=1):
         text = f"Going back to step 3 with half the learning rate, {rate} (rollback {rollback} of"
         assert text in output
-    rates = [row["learning_rate"] for row in _rows(tmp_path)]
+    rates = [row["learning_rate"] for row in rows_of(tmp_path)]
     assert rates == pytest.approx([1e-3, 2.5e-4])
 
 
@@ -393,7 +375,7 @@ def test_mixed_precision_trains_and_answers_in_float32(tmp_path, parts, precisio
         assert mixed(images).dtype == tf.float32
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
-    assert [row["step"] for row in _rows(tmp_path)] == steps
+    assert [row["step"] for row in rows_of(tmp_path)] == steps
     # The weights are float32 throughout: the file serves under either policy.
     exact = R2N2.from_preset(tmp_path)
     assert exact.get_layer("encoder_conv1").compute_dtype == "float32"

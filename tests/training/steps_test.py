@@ -9,32 +9,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from addresses import addresses_of
+from training_runs import addresses_of
 
-from r2n2_keras.evaluation.step import make_eval_step
-from r2n2_keras.model.losses import bce
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import adam, distribution, steps
 
-# === The parts of a step ===
-
-
-@pytest.mark.parametrize("step", [0, 49, 50, 99, 100, 949])
-def test_rate_dropped_every_n_steps_is_the_notebooks(step):
-    rate = steps.learning_rate_at(step, 5e-5, drop_every=50, drop_factor=0.5)
-    assert rate == pytest.approx(5e-5 * 0.5 ** (step // 50), rel=1e-5)
-
 
 @pytest.mark.parametrize(
-    ("step", "rate"), [(0, 1e-4), (19_999, 1e-4), (20_000, 1e-5), (59_999, 1e-5), (60_000, 1e-6)]
+    ("step", "drops", "rate"),
+    [
+        *((step, {"drop_every": 50}, 0.5 ** (step // 50)) for step in (0, 49, 50, 99, 100, 949)),
+        *((step, {"drop_steps": (20, 60)}, rate) for step, rate in ((0, 1), (19, 1), (20, 0.5))),
+        *((step, {"drop_steps": (20, 60)}, rate) for step, rate in ((59, 0.5), (60, 0.25))),
+        (10**6, {}, 1),
+    ],
 )
-def test_rate_dropped_at_steps_is_the_papers(step, rate):
-    received = steps.learning_rate_at(step, 1e-4, drop_steps=(20_000, 60_000), drop_factor=0.1)
-    assert received == pytest.approx(rate, rel=1e-5)
-
-
-def test_rate_without_drops_is_constant():
-    assert steps.learning_rate_at(10**6, 3e-4) == 3e-4
+def test_the_rate_drops_every_n_steps_or_at_steps(step, drops, rate):
+    received = steps.learning_rate_at(step, 3e-4, drop_factor=0.5, **drops)
+    assert received == pytest.approx(3e-4 * rate, rel=1e-5)
 
 
 # === A step on one device ===
@@ -93,11 +85,11 @@ def _trained(style, count, freeze=(), optimizer=None, **arguments):
     return model, np.array(results), train_step
 
 
-def _naive_training(style, count, clip_norm=0.0, l2=0.0, frozen=()):
-    """The same without graph, optimizer or strategy: weights by their paths, and results."""
+def _naive_training(style, count, frozen=(), **settings):
+    """The same without graph, parts or strategy: weights by their paths, and results."""
     model = _network(style)
-    state = {v.path: [0.0, 0.0] for v in model.trainable_variables if v.path not in frozen}
-    variables = [v for v in model.trainable_variables if v.path in state]
+    variables = [v for v in model.trainable_variables if v.path not in frozen]
+    optimizer = steps.make_optimizer(1e-2, **settings)
     results = []
     for step in range(count):
         images, voxels = _batch(step)
@@ -105,21 +97,8 @@ def _naive_training(style, count, clip_norm=0.0, l2=0.0, frozen=()):
             p = model(images, training=True)
             cells = voxels * tf.math.log(p) + (1 - voxels) * tf.math.log(1 - p)
             loss = -tf.reduce_mean(cells)
-        gradients = [g.numpy() for g in tape.gradient(loss, [v.value for v in variables])]
-        norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
-        for variable, gradient in zip(variables, gradients, strict=True):
-            m, v = state[variable.path]
-            weight = variable.numpy()
-            if clip_norm:
-                assert norm > clip_norm
-                gradient = gradient * clip_norm / norm
-            if weight.ndim > 1:
-                gradient = gradient + 2 * l2 * weight
-            m = 0.9 * m + 0.1 * gradient
-            v = 0.999 * v + 0.001 * gradient**2
-            state[variable.path] = [m, v]
-            rate = 1e-2 * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
-            variable.assign(weight - rate * m / (np.sqrt(v) + 1e-8))
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        optimizer.apply(gradients, variables)
         occupied, solid = p.numpy() > 0.4, voxels > 0.5
         both = np.sum(occupied & solid, axis=(1, 2, 3))
         either = np.sum(occupied | solid, axis=(1, 2, 3))
@@ -178,22 +157,6 @@ def test_a_compiled_step_is_the_same(style):
 def test_a_batch_that_cannot_be_shared_out_is_refused():
     with pytest.raises(ValueError, match=r"3 parts.*batch_size=4"):
         _trained(_NOTEBOOK_STYLE, 0, accumulation_steps=3)
-
-
-@pytest.mark.parametrize("num_views", [3, None])
-def test_one_graph_scores_any_batch(num_views):
-    model = _network(_NOTEBOOK_STYLE)
-    eval_step = make_eval_step(model, 0.4, num_views)
-    images, voxels = _batch(0)  # 3 views
-    expected = model(images).numpy()
-    for size in (4, 1):
-        losses, ious, occupancy = eval_step(images[:size], voxels[:size])
-        np.testing.assert_allclose(occupancy, expected[:size], atol=1e-6)
-        np.testing.assert_allclose(losses, bce(voxels, expected)[:size], rtol=1e-5)
-        solid, occupied = voxels[:size] > 0.5, expected[:size] > 0.4
-        both, either = (solid & occupied).sum((1, 2, 3)), (solid | occupied).sum((1, 2, 3))
-        np.testing.assert_allclose(ious, both / either, rtol=1e-6)
-    assert eval_step.experimental_get_tracing_count() == 1
 
 
 # === On several devices and workers ===
