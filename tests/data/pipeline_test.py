@@ -62,10 +62,10 @@ def test_batches_hold_the_decoded_files(tree, channels, image_size):
     ((batch, voxels),) = pipeline.evaluation_batches(models, spec, batch_size=8, num_views=2)
     assert batch.shape == (3, 2, image_size, image_size, channels)
     for one, views, grid in zip(models, batch, voxels, strict=True):
-        np.testing.assert_array_equal(grid, binvox.read(one.files.voxels).data)
+        np.testing.assert_array_equal(grid, binvox.read(one.files.voxels_path).data)
         for name, image in zip(one.views, views, strict=False):
             content = tf.io.read_file(one.files.view_path(name))
-            expected = images_lib.view(images_lib.png(content), spec)
+            expected = images_lib.to_view(images_lib.decode_png(content), spec)
             np.testing.assert_allclose(image, expected, atol=1e-6)
         assert 0 <= views.numpy().min() and views.numpy().max() <= 1
 
