@@ -15,8 +15,9 @@ from r2n2_keras.atomic import replacing
 from r2n2_keras.errors import InputError
 from r2n2_keras.serving import artefact, golden, model_card, signatures, warmup
 from r2n2_keras.serving.preprocess import read_views
-from r2n2_keras.serving.rest import folders
 from r2n2_keras.shapes import dataset
+
+_MOST = 2**63 - 1
 
 
 def export_version(model, export_dir: str, *, frame, threshold: float, card: str) -> str:
@@ -62,11 +63,13 @@ def export_version(model, export_dir: str, *, frame, threshold: float, card: str
 
 
 def _next_version(export_dir):
-    numbers = [folders.version_number(name) for name in os.listdir(export_dir)]
-    number = 1 + max((number for number in numbers if number is not None), default=0)
-    if number > folders.MAX_VERSION:
+    names = (name for name in os.listdir(export_dir) if name.isascii() and name.isdecimal())
+    # A server takes no larger number, and Python reads no longer one.
+    numbers = [int(name) for name in names if len(name.lstrip("0")) <= len(str(_MOST))]
+    number = 1 + max((number for number in numbers if number <= _MOST), default=0)
+    if number > _MOST:
         raise InputError(
-            f"Expected versions below {folders.MAX_VERSION} in {export_dir}, received that one, "
+            f"Expected versions below {_MOST} in {export_dir}, received that one, "
             "after which no number is left. Export to another folder."
         )
     return number
