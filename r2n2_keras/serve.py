@@ -47,13 +47,12 @@ def main(config):
         folder = os.path.abspath(workdir.output_dir(config, "export_dir", "exports"))
 
     from r2n2_keras.standin import process
-    from r2n2_keras.standin.settings import Settings
 
-    named = {field.name for field in dataclasses.fields(Settings)}
+    named = {field.name for field in dataclasses.fields(process.Settings)}
     flags = {name: value for name, value in vars(config).items() if name in named}
     max_body = config.rest_api_max_body_mib * 2**20
     _run_a_graph()
-    process.run(Settings(**flags, base_path=folder, rest_api_max_body=max_body))
+    process.run(process.Settings(**flags, base_path=folder, rest_api_max_body=max_body))
 
 
 def _run_a_graph():

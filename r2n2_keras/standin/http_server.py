@@ -22,8 +22,6 @@ _CORS = {
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
-# What TensorFlow Serving's HTTP library knows.
-_METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH"}
 # Bytes of bodies that may be held at once, those that arrive or wait included; four of the largest
 # may, however large.
 _HELD = 256 * 2**20
@@ -31,14 +29,7 @@ _LINGER_SECONDS = 5
 
 
 class Server:
-    """Serves a `rest.Api` over HTTP.
-
-    Args:
-        api: what answers.
-        monitor: a `monitoring.Monitor`.
-        settings: a `settings.Settings`.
-        metrics_path: path of the Prometheus page; empty: none.
-    """
+    """Serves a `rest.Api`, as a `process.Settings` says; without `metrics_path` no Prometheus."""
 
     def __init__(self, api, monitor, settings, metrics_path=""):
         self._api = api
@@ -56,14 +47,7 @@ class Server:
         self._runner = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listens.
-
-        Returns:
-            The port.
-
-        Raises:
-            OSError: that cannot be.
-        """
+        """Listens, and returns the port; raises OSError where that cannot be."""
         server = web.Server(
             self._handle,
             handler_cancellation=True,
@@ -91,7 +75,7 @@ class Server:
             response = await self._respond(request, request.raw_path)
         except tf.errors.OpError as error:
             response = _json(status.http(error), rest.error_body(error))
-        except (_TooSlow, ConnectionError):
+        except ConnectionError:
             return _hang_up(request)
         except web.RequestPayloadError:  # chunks that are none, or a client that went away
             response = _json(400, rest.error_body(status.invalid("The body cannot be read.")))
@@ -108,8 +92,6 @@ class Server:
 
     async def _respond(self, request, path):
         deadline = time.monotonic() + self._timeout
-        if request.method not in _METHODS:
-            return _page(501, "Not Implemented")
         if self._metrics_path and path == self._metrics_path:
             return web.Response(body=self._monitor.page(), content_type="text/plain")
         if not rest.is_ours(path):
@@ -123,8 +105,6 @@ class Server:
         route = rest.parse_route(request.method, path)
         if request.method == "GET":
             return _json(200, self._api.get(route))
-        if (request.content_length or 0) > self._max_body:
-            raise self._too_large()
         if expected:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
@@ -133,23 +113,19 @@ class Server:
         return _json(*await self._work(route, body, gzipped, deadline))
 
     async def _read(self, request, deadline):
-        parts, size = [], 0
+        body, declared = bytearray(), request.content_length or 0
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                while part := await request.content.readany():
-                    parts.append(part)
-                    size += len(part)
+                while max(declared, len(body)) <= self._max_body:
+                    if not (part := await request.content.readany()):
+                        return body
+                    body += part
                     self._hold(len(part))
-                    if size > self._max_body:
-                        raise self._too_large()
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            raise status.invalid(f"Expected at most {self._max_body} bytes, received more.")
         except TimeoutError:
-            raise _TooSlow from None
+            raise ConnectionAbortedError from None
         finally:
-            self._hold(-size)
-
-    def _too_large(self):
-        return status.invalid(f"Expected a body of at most {self._max_body} bytes, received more.")
+            self._hold(-len(body))
 
     def _hold(self, size):
         with self._lock:
@@ -178,10 +154,6 @@ class Server:
             self._held -= size
 
 
-class _TooSlow(Exception):
-    """A body that did not arrive in time."""
-
-
 def _json(code, content):
     return web.Response(status=code, body=content, content_type="application/json")
 
@@ -194,6 +166,4 @@ def _page(code, text):
 def _hang_up(request):
     if request.transport is not None:
         request.transport.abort()
-    response = web.Response()
-    response.force_close()
-    return response
+    return web.Response()

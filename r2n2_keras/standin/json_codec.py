@@ -45,7 +45,7 @@ _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _decode = rapidjson.Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
 
 
-def parse(text: bytes) -> dict:
+def parse(text: bytes | bytearray) -> dict:
     """The object in the body of a request; what follows it is ignored.
 
     Raises:
@@ -71,14 +71,11 @@ def parse(text: bytes) -> dict:
 
 
 def feeds(request: dict, inputs: dict[str, tf.DType]) -> tuple[bool, dict[str, tuple]]:
-    """The tensors of a predict request.
+    """Whether a predict request is in row format (`instances`), and the tensor of each input.
 
     Args:
         request: what its JSON says.
         inputs: type of each input of the signature.
-
-    Returns:
-        Whether it is in row format (`instances`, not `inputs`), and the tensor of each input.
 
     Raises:
         tf.errors.OpError: it does not fit the signature.
@@ -87,20 +84,20 @@ def feeds(request: dict, inputs: dict[str, tf.DType]) -> tuple[bool, dict[str, t
         raise status.invalid("Expected either `instances` or `inputs`, received both or neither.")
     if "inputs" in request:
         return False, _of_columns(request["inputs"], inputs)
-    instances = request["instances"]
-    if type(instances) is not list or not instances:
-        raise status.invalid("Expected a list of one or more `instances`, received something else.")
-    if not _is_object(instances[0]):
-        columns = {_only(inputs): instances}
-    elif all(_is_object(one) and one.keys() == inputs.keys() for one in instances):
-        columns = {name: [one[name] for one in instances] for name in inputs}
-    else:
-        names = ", ".join(inputs)
-        raise status.invalid(f"Expected instances of exactly {names}, received another.")
     try:
-        return True, _of_columns(columns, inputs)
+        return True, _of_columns(_columns(request["instances"], inputs), inputs)
     except tf.errors.OpError as error:  # in this format always the client's mistake
         raise status.invalid(error.message) from None
+
+
+def _columns(instances, inputs):
+    if type(instances) is list and instances:
+        if not _is_object(instances[0]):
+            return {_only(inputs): instances}
+        if all(_is_object(one) and one.keys() == inputs.keys() for one in instances):
+            return {name: [one[name] for one in instances] for name in inputs}
+    names = ", ".join(inputs)
+    raise status.invalid(f"Expected a list of `instances`, each of {names}, received another.")
 
 
 def _of_columns(columns, inputs):
@@ -170,11 +167,7 @@ def _unfit(value, name, dtype):
 
 
 def predictions(outputs: dict[str, tuple], rows: bool) -> bytes:
-    """The answer to a predict request.
-
-    Args:
-        outputs: tensor of each output of the signature.
-        rows: whether the request was in row format.
+    """The answer to a predict request, in row format or not, of the tensor of each output.
 
     Raises:
         tf.errors.OpError: an output has no JSON, or in row format no batch axis like the others'.

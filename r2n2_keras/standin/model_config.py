@@ -55,8 +55,7 @@ def _model(path, model):
         raise _unusable(path, "a name for each model", "one without")
     if not os.path.isabs(model.base_path):
         raise _unusable(path, "absolute paths as base_path", repr(model.base_path))
-    is_old_name = model.model_type == model_server_config_pb2.TENSORFLOW
-    if model.model_platform != "tensorflow" and not (is_old_name and not model.model_platform):
+    if model.model_platform != "tensorflow":
         raise _unusable(path, 'model_platform: "tensorflow"', repr(model.model_platform))
     latest, versions = 1, None
     policy = model.model_version_policy

@@ -1,6 +1,8 @@
 """The server as a process: starts it, tells what it serves, and ends it in order."""
 
 import asyncio
+import dataclasses
+import functools
 import gc
 import os
 import shlex
@@ -11,10 +13,25 @@ import tensorflow as tf
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.standin import http_server, model_config, monitoring, rest, versions
-from r2n2_keras.standin.settings import Settings
 
-# Threads that work in Python would otherwise keep the one that listens waiting five times as long.
-_SWITCH_SECONDS = 0.001
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `process.run` is given, by the names of TensorFlow Serving's flags where it has them."""
+
+    model_config_file: str = ""  # what is served; empty: the versions of one model, as follows
+    model_name: str = ""  # as in URLs
+    base_path: str = ""  # folder of the version folders
+    file_system_poll_wait_seconds: float = 1  # how often to look for new versions
+    model_config_file_poll_wait_seconds: float = 0  # how often to read the file again; 0: never
+    monitoring_config_file: str = ""  # switches the Prometheus page on; empty: there is none
+    rest_api_host: str = "127.0.0.1"  # address to listen on
+    rest_api_port: int = 8501  # 0 picks a free one
+    rest_api_enable_cors_support: bool = False  # let pages of other origins ask
+    rest_api_timeout_in_ms: float = 30_000  # longest time of a request, its arrival included
+    rest_api_max_body: int = 64 * 2**20  # bytes
+    rest_api_max_requests: int = 64  # how many may be in work or wait
+    rest_api_num_threads: int = 0  # how many are in work at once; 0: as many as there are cores
 
 
 def run(settings: Settings) -> None:
@@ -24,7 +41,8 @@ def run(settings: Settings) -> None:
         InputError: a file cannot be read, a version not be served, or the port is taken.
     """
     tf.get_logger().setLevel("ERROR")  # that the graph-mode loader is an old one
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    # Threads that work in Python would keep the one that listens waiting five times as long.
+    sys.setswitchinterval(0.001)
     configs = read_configs(settings)
     if not configs:
         raise InputError(f"Expected models in {settings.model_config_file}, received none.")
@@ -57,15 +75,8 @@ def read_configs(settings: Settings) -> list[model_config.ModelConfig]:
 
 async def _serve(server, settings, greeting):
     loop = asyncio.get_running_loop()
-    told = set()
-
-    def tell(loop, context):
-        """Tells of connections that fail, of many that fail alike once."""
-        if context["message"] not in told and len(told) < 100:
-            told.add(context["message"])
-            _say(f"A connection failed: {context['message']}")
-
-    loop.set_exception_handler(tell)
+    say_once = functools.lru_cache(_say)  # of many connections that fail alike
+    loop.set_exception_handler(lambda _, what: say_once(f"A connection failed: {what['message']}"))
     host, port = settings.rest_api_host, settings.rest_api_port
     try:
         port = await server.start(host, port)

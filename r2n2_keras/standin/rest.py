@@ -34,11 +34,7 @@ def is_ours(path: str) -> bool:
 
 
 def parse_route(method: str, path: str) -> Route:
-    """What a request asks for.
-
-    Args:
-        method: HTTP's, in capitals.
-        path: with the query string, not decoded.
+    """What a request asks for; its path is with the query string and not decoded.
 
     Raises:
         tf.errors.OpError: there is no such thing.
@@ -83,7 +79,7 @@ class Api:
         listed = self._models.status(route.model, route.version)
         return json.dumps({"model_version_status": listed}, indent=1).encode() + b"\n"
 
-    def predict(self, route: Route, body: bytes, gzipped: bool) -> tuple[int, bytes]:
+    def predict(self, route: Route, body: bytearray, gzipped: bool) -> tuple[int, bytes]:
         """HTTP's status and the body of the answer to a predict request; errors are answers too."""
         started = time.perf_counter()
         code, name = 200, "OK"
@@ -108,13 +104,11 @@ class Api:
 
 
 def error_body(problem) -> bytes:
-    """The body that tells an error; bytes of the request that are not UTF-8 are replaced."""
-    # The texts of TensorFlow name graph nodes at any length.
-    text = problem.message[:16_384].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return json.dumps({"error": text}, indent=4, ensure_ascii=False).encode()
+    """The body that tells an error, cut where TensorFlow names graph nodes at any length."""
+    return json.dumps({"error": problem.message[:16_384]}, indent=4).encode()
 
 
-def gunzip(body: bytes) -> bytes:
+def gunzip(body: bytearray) -> bytes:
     """Unpacks a body.
 
     Raises:
@@ -128,7 +122,7 @@ def gunzip(body: bytes) -> bytes:
         is_whole = False
     if not is_whole:
         raise status.invalid(
-            f"Expected a gzip body, whole and of at most {MAX_UNZIPPED} bytes unpacked, received "
-            "none, or more behind it."
+            f"Expected a gzip body of at most {MAX_UNZIPPED} bytes unpacked, whole and with "
+            "nothing behind it, received another."
         )
     return content

@@ -12,15 +12,9 @@ from tensorflow_serving.apis import get_model_metadata_pb2, prediction_log_pb2
 
 from r2n2_keras.standin import status
 
-MAX_WARMUP_RECORDS = 1000
-
 
 class Signature:
-    """A signature that can be run.
-
-    Attributes:
-        inputs: type of each input.
-    """
+    """A signature that can be run; `inputs` has the type of each input."""
 
     def __init__(self, proto, session, fed, timeout_in_ms: int, observe):
         self.inputs = {name: tf.as_dtype(info.dtype) for name, info in proto.inputs.items()}
@@ -37,13 +31,7 @@ class Signature:
         self._callable = session._make_callable_from_options(options)
 
     def run(self, tensors: dict[str, tuple]) -> dict[str, tuple]:
-        """Runs the graph.
-
-        Args:
-            tensors: values, along one axis, and shape of each input.
-
-        Returns:
-            Values and shape of each output.
+        """Runs the graph: of each input values, along one axis, and shape, of each output likewise.
 
         Raises:
             tf.errors.OpError: what TensorFlow raised.
@@ -116,11 +104,8 @@ class Servable:
         for number, record in enumerate(records.as_numpy_iterator(), 1):
             log = prediction_log_pb2.PredictionLog.FromString(record)
             request = log.predict_log.request
-            if number > MAX_WARMUP_RECORDS or not log.HasField("predict_log"):
-                raise status.invalid(
-                    f"Expected at most {MAX_WARMUP_RECORDS} predict requests for warm-up, received "
-                    f"another in {path}."
-                )
+            if not log.HasField("predict_log"):
+                raise status.invalid(f"Expected a predict request as number {number} of {path}.")
             signature = self.signature(request.model_spec.signature_name)
             arrays = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             if arrays.keys() != signature.inputs.keys():
@@ -151,9 +136,8 @@ def _is_dense(proto):
 def _flat_inputs(protos):
     """Puts a reshape before each input, as NumPy has not as many axes as a request may.
 
-    Returns:
-        By name of an input tensor: the names of the tensors to feed, which are its values along one
-        axis and its shape; and the tensor that takes its place.
+    Gives, by the name of an input: the names of what is fed, its values along one axis and its
+    shape; and what takes its place.
     """
     fed, replaced = {}, {}
     with tf.name_scope("standin"):

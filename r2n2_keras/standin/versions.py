@@ -21,14 +21,11 @@ class _Model:
 
     def __init__(self):
         self.config = None  # where it is to be served no more
+        self.labels = {}  # version of each
         self.available = {}  # the `Servable` of each version that answers
         self.states = {}  # (state, error code, error message) of each version
         self.failed = {}  # fingerprint of each version that could not be loaded
         self.unreadable = ""  # why the folder could not be read when last looked at
-
-    @property
-    def labels(self):
-        return self.config.labels if self.config else {}
 
 
 class Models:
@@ -36,8 +33,7 @@ class Models:
 
     Args:
         configs: `model_config.ModelConfig`s, what to serve.
-        settings: a `settings.Settings`.
-        monitor: a `monitoring.Monitor`.
+        settings, monitor: a `process.Settings`, a `monitoring.Monitor`.
         say: told, in a line, of what happens to versions.
     """
 
@@ -55,10 +51,7 @@ class Models:
         self._set_configs(configs)
 
     def start(self, read_configs) -> dict[str, list[int]]:
-        """Loads what there is, and begins to look for more.
-
-        Args:
-            read_configs: gives the configs anew.
+        """Loads what there is and looks for more from then on; `read_configs` gives configs anew.
 
         Returns:
             The versions of each model that answer.
@@ -178,6 +171,7 @@ class Models:
             self._models = {name: _Model() for name in wanted} | self._models
             for name, model in self._models.items():
                 model.config = wanted.get(name)
+                model.labels = model.config.labels if model.config else {}
 
     def _look(self):
         with self._changing:
@@ -233,16 +227,14 @@ class Models:
         self._say(f"{name} version {number} is let go.")
 
     def _close_retired(self):
-        waiting = []
-        for model, number, servable in self._retired:
-            if servable.users:
-                waiting.append((model, number, servable))
-                continue
+        idle = [item for item in self._retired if not item[2].users]
+        self._retired = [item for item in self._retired if item not in idle]
+        for model, number, servable in idle:
             servable.close()
             if number not in model.available:  # unless it has come back meanwhile
                 self._set_state(model, number, "END")
-        if len(waiting) < len(self._retired):
-            self._retired, servable = waiting, None
+        if idle:
+            idle = servable = None
             gc.collect()  # graphs are full of cycles
 
     def _set_state(self, model, number, state, code="OK", message=""):

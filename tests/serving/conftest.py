@@ -4,13 +4,13 @@ import os
 from types import SimpleNamespace
 
 import pytest
-import standin_models
 import serve_process
+import standin_models
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """A fresh network that does not answer one thing, and its first version: `standin_models.r2n2`."""
+    """A fresh network and its first version: what `standin_models.r2n2` gives."""
     return standin_models.r2n2(tmp_path_factory.mktemp("exports"))
 
 

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import tensorflow as tf
 
 from r2n2_keras.standin import http_server, monitoring, process, rest, versions
-from r2n2_keras.standin.settings import Settings
 
 HOST = "127.0.0.1"
 
@@ -25,7 +24,7 @@ def running(source, metrics_path="/metrics", **flags):
     """
     tf.get_logger().setLevel("ERROR")
     named = {"max_body": 2**20, "max_requests": 16, **flags}
-    settings = Settings(
+    settings = process.Settings(
         **{f"rest_api_{name}": value for name, value in named.items()},
         model_name="m",
         **{"model_config_file" if source.is_file() else "base_path": str(source)},
