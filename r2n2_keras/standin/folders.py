@@ -7,9 +7,7 @@ _MOST = 2**63 - 1
 
 
 def find(config) -> dict[int, str]:
-    """Folder of each version that a `model_config.ModelConfig` wants served.
-
-    `007` is version 7; of two folders of one number the first counts.
+    """Folder of each version that a `ModelConfig` wants served; of 007 and 7 the first counts.
 
     Raises:
         OSError: the base path cannot be read.

@@ -25,7 +25,6 @@ _CORS = {
 # Bytes of bodies that may be held at once, those that arrive or wait included; four of the largest
 # may, however large.
 _HELD = 256 * 2**20
-_LINGER_SECONDS = 5
 
 
 class Server:
@@ -52,7 +51,7 @@ class Server:
             self._handle,
             handler_cancellation=True,
             keepalive_timeout=self._timeout,
-            lingering_time=min(_LINGER_SECONDS, self._timeout),
+            lingering_time=min(5, self._timeout),
             max_line_size=16_384,
             max_field_size=16_384,
             auto_decompress=False,
@@ -71,8 +70,9 @@ class Server:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, request):
+        is_ours = request.raw_path[:4].lower() == "/v1/"
         try:
-            response = await self._respond(request, request.raw_path)
+            response = await self._respond(request, request.raw_path, is_ours)
         except tf.errors.OpError as error:
             response = _json(status.http(error), rest.error_body(error))
         except ConnectionError:
@@ -80,7 +80,7 @@ class Server:
         except web.RequestPayloadError:  # chunks that are none, or a client that went away
             response = _json(400, rest.error_body(status.invalid("The body cannot be read.")))
             response.force_close()
-        if rest.is_ours(request.raw_path):
+        if is_ours:
             response.headers.update(self._cors)
         try:  # here, so that a client that does not read the answer can be left
             async with asyncio.timeout(self._timeout):
@@ -90,11 +90,11 @@ class Server:
             return _hang_up(request)
         return response
 
-    async def _respond(self, request, path):
+    async def _respond(self, request, path, is_ours):
         deadline = time.monotonic() + self._timeout
         if self._metrics_path and path == self._metrics_path:
             return web.Response(body=self._monitor.page(), content_type="text/plain")
-        if not rest.is_ours(path):
+        if not is_ours:
             return _page(404, "Not Found")
         if request.method == "OPTIONS":
             fits = request.headers.get("Origin", "").startswith(("http://", "https://"))
@@ -164,6 +164,6 @@ def _page(code, text):
 
 
 def _hang_up(request):
-    if request.transport is not None:
+    if request.transport:
         request.transport.abort()
     return web.Response()

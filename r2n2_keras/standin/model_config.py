@@ -44,9 +44,8 @@ def read_models(path: str) -> list[ModelConfig]:
         raise _unusable(path, "a model_config_list", "none")
     models = [_model(path, model) for model in config.model_config_list.config]
     names = [model.name for model in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise _unusable(path, "each model once", f"{name} twice")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise _unusable(path, "each model once", f"{twice.pop()} twice")
     return models
 
 

@@ -63,11 +63,7 @@ def run(settings: Settings) -> None:
 
 
 def read_configs(settings: Settings) -> list[model_config.ModelConfig]:
-    """What is to be served.
-
-    Raises:
-        InputError: models.config cannot be read or served.
-    """
+    """What is to be served; raises InputError where models.config cannot be read or served."""
     if settings.model_config_file:
         return model_config.read_models(settings.model_config_file)
     return [model_config.ModelConfig(settings.model_name, settings.base_path)]

@@ -28,11 +28,6 @@ class Route(NamedTuple):
     label: str | None = None
 
 
-def is_ours(path: str) -> bool:
-    """Whether a path is one of the REST API's."""
-    return path[:4].lower() == "/v1/"
-
-
 def parse_route(method: str, path: str) -> Route:
     """What a request asks for; its path is with the query string and not decoded.
 
@@ -121,8 +116,6 @@ def gunzip(body: bytearray) -> bytes:
     except zlib.error:
         is_whole = False
     if not is_whole:
-        raise status.invalid(
-            f"Expected a gzip body of at most {MAX_UNZIPPED} bytes unpacked, whole and with "
-            "nothing behind it, received another."
-        )
+        most = f"at most {MAX_UNZIPPED} bytes unpacked"
+        raise status.invalid(f"Expected a gzip body of {most} and nothing else, received another.")
     return content

@@ -1,6 +1,7 @@
 """One version of a model, loaded and run as TensorFlow Serving does: a graph and a session."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -12,23 +13,27 @@ from tensorflow_serving.apis import get_model_metadata_pb2, prediction_log_pb2
 
 from r2n2_keras.standin import status
 
+_MOST_AXES = 30  # more may be more than NumPy has
+
 
 class Signature:
     """A signature that can be run; `inputs` has the type of each input."""
 
     def __init__(self, proto, session, fed, timeout_in_ms: int, observe):
         self.inputs = {name: tf.as_dtype(info.dtype) for name, info in proto.inputs.items()}
-        self._outputs = list(proto.outputs)
+        self._outputs = {name: info.name for name, info in proto.outputs.items()}
+        self._fed = [tensor for info in proto.inputs.values() for tensor in fed[info.name]]
+        self._session = session
+        self._timeout_in_ms = timeout_in_ms
         self._observe = observe
-        options = config_pb2.CallableOptions()
-        options.run_options.timeout_in_ms = timeout_in_ms
-        for info in proto.inputs.values():
-            options.feed.extend(fed[info.name])
-        for info in proto.outputs.values():
-            tensor = session.graph.get_tensor_by_name(info.name)
-            shape = tf.shape(tensor, out_type=tf.int64)
-            options.fetch.extend([tf.reshape(tensor, [-1]).name, shape.name])
-        self._callable = session._make_callable_from_options(options)
+        self._lock = threading.Lock()
+        self._callable = self._make_callable(self._outputs.values())
+        self._deep_callable = None
+
+    def _make_callable(self, fetched):
+        options = config_pb2.CallableOptions(feed=self._fed, fetch=fetched)
+        options.run_options.timeout_in_ms = self._timeout_in_ms
+        return self._session._make_callable_from_options(options)
 
     def run(self, tensors: dict[str, tuple]) -> dict[str, tuple]:
         """Runs the graph: of each input values, along one axis, and shape, of each output likewise.
@@ -41,25 +46,40 @@ class Signature:
             values, shape = tensors[name]
             given += values, np.array(shape, np.int64)
         started = time.perf_counter()
-        found = self._callable(*given)
+        if max(map(len, given[1::2])) > _MOST_AXES:
+            pairs = self._run_deep(given)
+        else:
+            arrays = [_as_array(one) for one in self._callable(*given)]
+            pairs = [(array.reshape(-1), array.shape) for array in arrays]
         self._observe(time.perf_counter() - started)
-        pairs = zip(found[::2], (tuple(shape.tolist()) for shape in found[1::2]), strict=True)
         return dict(zip(self._outputs, pairs, strict=True))
+
+    def _run_deep(self, given):
+        """Has the graph take its outputs apart, as NumPy cannot take them.
+
+        Only where it must: TensorFlow takes seconds to optimise what does not end with a call.
+        """
+        with self._lock, self._session.graph.as_default():
+            if not self._deep_callable:
+                tensors = map(self._session.graph.get_tensor_by_name, self._outputs.values())
+                parts = [(tf.reshape(one, [-1]), tf.shape(one, tf.int64)) for one in tensors]
+                self._deep_callable = self._make_callable(
+                    one.name for pair in parts for one in pair
+                )
+        found = self._deep_callable(*given)
+        return [(found[at], tuple(found[at + 1].tolist())) for at in range(0, len(found), 2)]
+
+
+def _as_array(value):
+    # A string without axes comes as bytes.
+    return np.asarray(value, object if type(value) is bytes else None)
 
 
 class Servable:
     """A loaded version, whose warm-up requests have been replayed.
 
-    Args:
-        name: the model's.
-        version: number of the version.
-        folder: its SavedModel.
-        timeout_in_ms: longest time of a run.
-        observe: told of the seconds of each run.
-
-    Attributes:
-        users: how many requests use it, which whoever hands it out counts.
-        metadata: the answer to a metadata request.
+    `observe` is told of the seconds of each run. Whoever hands a version out counts its `users`;
+    `metadata` is the answer to a metadata request.
 
     Raises:
         tf.errors.OpError: it cannot be loaded, or a warm-up request not be answered.
@@ -78,9 +98,9 @@ class Servable:
             with graph.as_default():
                 fed, replaced = _flat_inputs(dense)
                 tf.compat.v1.saved_model.load(self._session, ["serve"], folder, input_map=replaced)
-                for key, proto in dense.items():
-                    signature = Signature(proto, self._session, fed, timeout_in_ms, observe)
-                    self._signatures[key] = signature
+            for key, proto in dense.items():
+                signature = Signature(proto, self._session, fed, timeout_in_ms, observe)
+                self._signatures[key] = signature
             self.metadata = _metadata(name, version, protos)
             self._warm_up(Path(folder, "assets.extra", "tf_serving_warmup_requests"))
         except Exception as error:

@@ -29,12 +29,9 @@ class _Model:
 
 
 class Models:
-    """The models that are served; safe to ask from any thread.
+    """The models of `configs`; safe to ask from any thread.
 
-    Args:
-        configs: `model_config.ModelConfig`s, what to serve.
-        settings, monitor: a `process.Settings`, a `monitoring.Monitor`.
-        say: told, in a line, of what happens to versions.
+    `settings` is a `process.Settings`; `say` is told, in a line, of what happens to versions.
     """
 
     def __init__(self, configs, settings, monitor, say):
@@ -119,10 +116,9 @@ class Models:
         """
         with self._lock:
             states = dict(self._models.get(name, _Model()).states)
-        if not states:
-            raise status.error("NOT_FOUND", f"Could not find any versions of model {name}")
-        if version is not None and version not in states:
-            raise status.error("NOT_FOUND", f"Could not find version {version} of model {name}")
+        if not states or version not in (None, *states):
+            which = "any versions" if version is None else f"version {version}"
+            raise status.error("NOT_FOUND", f"Could not find {which} of model {name}")
         return [
             {
                 "version": str(number),

@@ -19,7 +19,7 @@ def served(request):
     """A server that answers for an exported model called r2n2.
 
     The stand-in, or what TF_SERVING_URL names; then TF_SERVING_MODELS is the folder that
-    `python tests/serving/rest/standin_models.py DIR` wrote and that server serves.
+    `python tests/standin/standin_models.py DIR` wrote and that server serves.
 
     Attributes: `url`, `version` (folder of the version that it serves), `process` (the stand-in's,
     else None).
