@@ -15,6 +15,7 @@ from r2n2_keras import files, workdir
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.presets import PRESETS
+from r2n2_keras.outputs.files import FORMATS
 
 _HELP_WIDTH = 98
 _MOST_SHOWN = 25  # of a command with more flags `--help` only names the rare ones
@@ -138,7 +139,9 @@ class Config:
     images: Paths = _file(
         (), "Pictures of one object, or a folder. Empty: a held-out model's.", "predict"
     )
-    formats: Names = _file(("npz", "binvox", "png"), "What to write: npz, binvox, png.", "predict")
+    formats: Names = _file(
+        ("npz", "binvox", "png"), f"What to write: {', '.join(FORMATS)}.", "predict"
+    )
     source: Literal["theano", "notebook", None] = _file(
         None, "Which code saved the --weights: see above.", "import_weights"
     )
@@ -181,14 +184,9 @@ class Config:
 
     data_dir: Path = _place(
         "",
-        {
-            **dict.fromkeys(
-                ("train", "evaluate", "predict"),
-                "Folder or URL: a tree, or what `prepare` wrote. Empty: a furniture set is made.",
-            ),
-            "prepare": "Folder or URL of a tree.",
-            "validate": "Folder or URL: a tree, or what `prepare` wrote.",
-        },
+        "Folder or URL: a tree, or what `prepare` wrote. train, evaluate and predict make a set of "
+        "furniture where none is given.",
+        _OF_DATA,
     )
     renderings: Path = _data(
         "", "Archive or folder of the renderings. Empty: of --data_dir.", "prepare", saved=False
@@ -296,7 +294,8 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "Minimise cross-entropy, Dice, both, or focal.",
+            "train": "What to minimise. bce: binary cross-entropy, as the original; dice: soft Dice; "
+            "bce_dice: their sum; focal: weighted focal loss.",
             "evaluate": "The loss to report. Default: that of the run.",
         },
     )
@@ -645,7 +644,9 @@ def _converted(values):
 
 
 def _convert(field, value):
-    if isinstance(value, str) and len(value.splitlines()) > 1:
+    texts = value if isinstance(value, list) else [value]
+    # A run's flags.cfg has a line for each.
+    if any(isinstance(text, str) and len(text.splitlines()) > 1 for text in texts):
         raise InputError(f"Expected --{field.name} on one line, received {value!r}. Change it.")
     if _is_path(field):
         return files.split_paths(value) if _is_list(field) else files.expand(value)
@@ -707,6 +708,6 @@ def _flag_text(field, command, is_short):
         text = re.split(r"(?<=\.) ", text)[0]
     choices = _choices(field)
     shown = f"={'|'.join(choices)}" if choices else ""
-    default = field.default if field.default not in ("", None, False) else ""
-    ending = f" (default: {_to_text(default)})" if default else ""
+    default = "" if field.default in (None, "") or field.default is False else field.default
+    ending = f" (default: {_to_text(default)})" if default not in ("", ()) else ""
     return f"--{field.name}{shown}: {text}{ending}"

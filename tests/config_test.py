@@ -116,8 +116,9 @@ def test_a_run_names_its_files_from_any_folder(tmp_path, monkeypatch):
 
 
 def test_a_value_is_one_line():
-    with pytest.raises(InputError, match="--data_dir on one line"):
-        config.parse(["--data_dir=data\n--seed=3"])
+    for name in ("data_dir", "categories", "images"):
+        with pytest.raises(InputError, match=f"--{name} on one line"):
+            config.parse([f'--{name}="data\n--seed=3"'])
 
 
 def test_what_a_run_may_not_change():

@@ -1,16 +1,13 @@
 """Predictions as files.
 
-To add a format, write a function of a path and a `Prediction` and name it in `FORMATS`. The names
-are looked at before a command loads anything heavy: what a format needs is imported when it is
+To add a format, write a function of a path and a `Prediction` and name it in `FORMATS`. Every
+command reads the names before it loads anything heavy: what a format needs is imported when it is
 written.
 """
 
 import os
 from typing import NamedTuple
 
-import numpy as np
-
-from r2n2_keras.data import binvox
 from r2n2_keras.errors import InputError
 from r2n2_keras.files import replacing
 
@@ -25,10 +22,10 @@ class Prediction(NamedTuple):
         truth: bool `(N, N, N)`; None where the true voxels are not known.
     """
 
-    images: np.ndarray
-    occupancy: np.ndarray
-    voxels: np.ndarray
-    truth: np.ndarray | None = None
+    images: object
+    occupancy: object
+    voxels: object
+    truth: object = None
 
 
 def check_formats(formats) -> None:
@@ -60,11 +57,15 @@ def write_prediction(folder, prediction, formats) -> list[str]:
 
 
 def _write_npz(path, prediction):
+    import numpy as np
+
     with replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, occupancy=prediction.occupancy, voxels=prediction.voxels)
 
 
 def _write_binvox(path, prediction):
+    from r2n2_keras.data import binvox
+
     # The grid is a unit cube around the origin, as the data set's objects are.
     binvox.write(path, binvox.Voxels(prediction.voxels, translate=(-0.5, -0.5, -0.5)))
 

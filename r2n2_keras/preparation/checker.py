@@ -92,18 +92,16 @@ def read(path: str) -> bytes:
         BadFile: it cannot be read, or has more than `MAX_FILE` bytes.
     """
     try:
-        content = remote.read(path, MAX_FILE + 1)
+        check_size(remote.size(path), path)
+        return remote.read(path)
     except OSError as error:
         raise unreadable(path, error) from None
-    check_size(len(content), path)
-    return content
 
 
 def check_size(size: int, path: str) -> None:
     """Raises `BadFile` where a file has more than `MAX_FILE` bytes."""
     if size > MAX_FILE:
-        more = " or more" * (size == MAX_FILE + 1)  # more was not read
-        text = f"expected a file of at most {MAX_FILE} bytes, received one of {size}{more}"
+        text = f"expected a file of at most {MAX_FILE} bytes, received one of {size}"
         raise BadFile(Kind.UNREADABLE, path, text)
 
 

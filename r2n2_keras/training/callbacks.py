@@ -3,6 +3,7 @@
 import importlib
 import operator
 import os
+import shlex
 
 import keras
 import tensorflow as tf
@@ -70,4 +71,5 @@ class Profiler(keras.callbacks.Callback):
         if self._records:
             tf.profiler.experimental.stop()
             self._records = False
-            print(f"Wrote a profile: tensorboard --logdir={self._folder}", flush=True)
+            folder = shlex.quote(self._folder)
+            print(f"Wrote a profile: tensorboard --logdir={folder}", flush=True)

@@ -11,21 +11,15 @@ _FREE = ("name", "trainable", "background", "alpha")
 
 
 def check_data(config, parts):
-    """Tells whether the settings can train on these models, before anything is written.
-
-    Raises:
-        InputError: a split is empty or a model lacks views.
-    """
+    """Raises an InputError where a split is empty or an object lacks views."""
     for split in ("train", "val"):
         if not parts[split]:
             raise InputError(
                 f"Expected at least one {split} model, received none. Give data with at least "
                 "three models of a category."
             )
-    sampling = sampling_of(config)
-    flag = "--num_views"
-    pipeline.require_views(parts["train"], sampling.required_views, config.view_ids, flag)
-    pipeline.require_views(parts["val"], sampling.required_views, config.view_ids, flag)
+        count, flag = sampling_of(config).required_views, "--num_views"
+        pipeline.require_views(parts[split], count, config.view_ids, flag)
 
 
 def sampling_of(config) -> pipeline.Sampling:

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 from named import COUNT, FRAME, VIEWS
 
-from r2n2_keras.data import binvox, images, pipeline
+from r2n2_keras.data import binvox, pipeline
+from r2n2_keras.data import images as images_lib
 from r2n2_keras.data.augmentation import Augmentation
 from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.data.trees import list_objects
@@ -64,7 +65,7 @@ def test_batches_hold_the_decoded_files(tree, channels, image_size):
         np.testing.assert_array_equal(grid, binvox.read(one.files.voxels_path).data)
         for name, image in zip(one.views, views, strict=False):
             content = tf.io.read_file(one.files.view_path(name))
-            expected = images.to_view(images.decode_png(content), spec)
+            expected = images_lib.to_view(images_lib.decode_png(content), spec)
             np.testing.assert_allclose(image, expected, atol=1e-6)
         assert 0 <= views.numpy().min() and views.numpy().max() <= 1
 

@@ -197,7 +197,8 @@ def test_what_was_stopped_damaged_and_lost_ends_as_the_undisturbed_run(
     output = capsys.readouterr().out
     assert "Passing over a damaged checkpoint" in output and "step-000000004" in output
     assert "Going on at step 3 of 5" in output
-    assert_same_run(tmp_path, through[0], variables=VARIABLES)
+    weights = len(R2N2.from_preset(tmp_path).weights)
+    assert_same_run(tmp_path, through[0], variables=2 + 4 * weights)  # moments, averages
     before = (tmp_path / "model.keras").read_bytes()
     _train(tmp_path, parts, **settings)
     assert "is at step 5 of 5: nothing left to train" in capsys.readouterr().out
@@ -361,21 +362,18 @@ def test_a_dry_run_writes_nothing(tmp_path, parts, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("precision", "steps"), [("mixed_bfloat16", [1]), ("mixed_float16", [1, 2])]
-)
-def test_mixed_precision_trains_and_answers_in_float32(tmp_path, parts, precision, steps):
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_answers_in_float32(tmp_path, parts, precision):
     images = np.random.default_rng(0).random((1, 2, 16, 16, 3), dtype="float32")
     keras.mixed_precision.set_dtype_policy(precision)
     try:
-        for count in steps:
-            _train(tmp_path, parts, steps=count, precision=precision)
+        _train(tmp_path, parts, steps=1, precision=precision)
         mixed = R2N2.from_preset(tmp_path)
         assert mixed.get_layer("encoder_conv1").compute_dtype == precision.removeprefix("mixed_")
         assert mixed(images).dtype == tf.float32
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
-    assert [row["step"] for row in rows_of(tmp_path)] == steps
+    assert [row["step"] for row in rows_of(tmp_path)] == [1]
     # The weights are float32 throughout: the file serves under either policy.
     exact = R2N2.from_preset(tmp_path)
     assert exact.get_layer("encoder_conv1").compute_dtype == "float32"
