@@ -294,8 +294,8 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "What to minimise: binary cross-entropy, as the original; soft Dice; their sum; "
-            "weighted focal loss.",
+            "train": "What to minimise. bce: binary cross-entropy, the original; dice: soft Dice; "
+            "bce_dice: their sum; focal: weighted focal loss.",
             "evaluate": "The loss to report. Default: that of the run.",
         },
     )
