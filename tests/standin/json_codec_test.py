@@ -22,11 +22,6 @@ LEAVES = st.one_of(
     st.builds(lambda b: {"b64": base64.b64encode(b).decode()}, st.binary(max_size=4)),
 )
 NESTED = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3), max_leaves=12)
-DOCUMENTS = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=20,
-)
 
 
 def _feeds(text, **inputs):
@@ -53,12 +48,6 @@ def test_what_is_taken():
         assert json_codec.parse(text) == {"a": [1]}
     assert repr(_parsed(b"[NaN, Inf, -Infinity]")) == "[nan, inf, -inf]"
     assert repr(_parsed(b"[18446744073709551616, 1, 1.0]")) == f"[{2.0**64}, 1, 1.0]"
-
-
-@given(DOCUMENTS, st.sampled_from([None, 1]), st.booleans())
-def test_documents_are_read_as_the_standard_library_does(document, indent, ascii_only):
-    text = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode()
-    assert repr(_parsed(text)) == repr(document)
 
 
 def _plain(value, dtype):
