@@ -16,6 +16,9 @@ INSTALL_IO := $(PY_IO) -m pip install --quiet --disable-pip-version-check -c con
 # Real renderings and voxels for the tests that check against them; those skip where it is absent.
 export R2N2_REAL_DATA ?= $(abspath $(wildcard ../shared/real))
 
+# What computes with Keras: the tests that the other two backends run, too.
+BACKEND_TESTS := $(patsubst %,tests/model/%_test.py,layers losses metrics networks r2n2 recurrence)
+
 .PHONY: quickstart setup setup-dev setup-torch setup-io test test-torch test-io test-slow lint clean
 
 quickstart: setup
@@ -35,10 +38,10 @@ setup-io: .venv-io/installed
 test: setup-dev
 	$(PY) -m pytest -n 2 --dist loadscope
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 \
-		$(PY) -m pytest tests/model tests/evaluation/metrics_test.py
+		$(PY) -m pytest -n 2 $(BACKEND_TESTS)
 
 test-torch: setup-torch
-	KERAS_BACKEND=torch $(PY) -m pytest tests/model tests/evaluation/metrics_test.py
+	KERAS_BACKEND=torch $(PY) -m pytest -n 2 $(BACKEND_TESTS)
 
 test-io: .venv-io/installed-dev
 	$(PY_IO) -m pytest tests/io

@@ -41,7 +41,7 @@ from r2n2_keras.data.trees import list_objects
 from r2n2_keras.model.image_spec import ImageSpec
 
 BATCH, VIEWS = 24, 5
-FRAME = ImageSpec(image_size=127, channels=3, background=240)
+IMAGE_SPEC = ImageSpec(image_size=127, channels=3, background=240)
 AUGMENTATION = Augmentation(
     random_crop=True, random_flip=True, random_background=(225, 255), color_jitter=0.2
 )
@@ -81,7 +81,7 @@ def decoding(contents, per_element):
 def training(models, augmentation):
     """An endless training stream."""
     sampling = Sampling(BATCH, (VIEWS, VIEWS), augmentation=augmentation)
-    return pipeline.training_batches(models, FRAME, sampling)
+    return pipeline.training_batches(models, IMAGE_SPEC, sampling)
 
 
 class NotebookDataset:
@@ -97,12 +97,13 @@ class NotebookDataset:
         import torch
 
         files = self.models[index].files
-        names = [name for name in os.listdir(files.renderings) if name.endswith(".png")]
+        folder = files.renderings_path
+        names = [name for name in os.listdir(folder) if name.endswith(".png")]
         views = [
-            torch.from_numpy(np.array(Image.open(f"{files.renderings}/{name}"))).permute(2, 0, 1)
+            torch.from_numpy(np.array(Image.open(f"{folder}/{name}"))).permute(2, 0, 1)
             for name in names
         ]
-        with open(files.voxels, "rb") as file:
+        with open(files.voxels_path, "rb") as file:
             runs = np.frombuffer(file.read().partition(b"\ndata\n")[2], np.uint8)
         grid = np.repeat(runs[0::2], runs[1::2]).reshape(32, 32, 32)
         return torch.tensor(grid).to(torch.float32), torch.stack(views).to(torch.float32) / 255.0

@@ -37,12 +37,12 @@ from r2n2_keras.shapes import dataset
 SYNSET_IDS = ("02691156", "03001627", "04256520", "04379243")
 VIEWS = 24
 FULL_SET = 43_784
-TINY_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\0\0\0\x89" * 2 + b"\x08\x06\0\0\0" + b"crc!"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the archives")
+    parser.add_argument("--models", type=int, default=2_000, help="of the other large rows")
     parser.add_argument("--full_set", type=int, default=FULL_SET, help="models of the last row")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -50,7 +50,8 @@ def main():
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     pool = make_pool()
     rows = []
-    for models, order in ((500, "usual"), (2_000, "usual"), (2_000, "shuffled")):
+    sizes = ((args.models // 4, "usual"), (args.models, "usual"), (args.models, "shuffled"))
+    for models, order in sizes:
         renderings, voxels = write_pair(args.out, pool, models, order)
         rows.append({"models": models, "order": order, **measure(renderings, voxels, args.repeats)})
     renderings, voxels = write_full_set(args.out, pool, args.full_set)
@@ -82,8 +83,12 @@ def with_noise(path, rng):
     """A rendering with so much noise that it takes as many bytes as the original's."""
     pixels = np.array(Image.open(path)).astype(int)
     noise = rng.integers(-1, 2, pixels.shape) * (pixels[..., 3:] > 0) * (1, 1, 1, 0)
+    return encoded(np.clip(pixels + noise, 0, 255))
+
+
+def encoded(pixels):
     file = io.BytesIO()
-    Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(file, "PNG")
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -113,8 +118,9 @@ def write_full_set(out, pool, models):
         f"{SYNSET_IDS[number % 4]}/{hashlib.md5(str(number).encode()).hexdigest()}"
         for number in range(models)
     ]
+    png = encoded(np.zeros((137, 137, 4)))  # a few hundred bytes
     renderings = (
-        (f"ShapeNetRendering/{key}/rendering/{view:02d}.png", TINY_PNG)
+        (f"ShapeNetRendering/{key}/rendering/{view:02d}.png", png)
         for view in range(VIEWS)
         for key in keys
     )
@@ -196,8 +202,8 @@ def run_prepare(renderings, voxels):
 def memory_of_start():
     """What TensorFlow takes before anything is read, in MB."""
     code = (
-        "from r2n2_keras.data import preparation; from r2n2_keras.outputs import prepared; "
-        "print(prepared.peak_memory())"
+        "from r2n2_keras.preparation import conversion, prepare_summary; "
+        "print(prepare_summary.peak_memory())"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.check_output([sys.executable, "-c", code], env=environment)

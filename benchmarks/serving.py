@@ -162,14 +162,13 @@ def largest_request_mb(server, pictures):
 
 def measure(preset, pictures, out):
     model = R2N2.from_preset(preset)
-    frame = model.image_spec
     export_dir = os.path.join(out, preset)
     if not os.path.isdir(os.path.join(export_dir, "1")):
         version_folder.export_version(model, export_dir, threshold=0.4, card="")
 
     strings = tf.TensorSpec((None, None), tf.string)
     bare = tf.function(
-        lambda image_bytes: model(decode_views(image_bytes, frame), training=False),
+        lambda image_bytes: model(decode_views(image_bytes, model.image_spec), training=False),
         input_signature=[strings],
         autograph=False,
     )

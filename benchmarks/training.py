@@ -53,15 +53,17 @@ def loop(args):
     import numpy as np
     import tensorflow as tf
 
-    from r2n2_keras import runs, workdir
+    from r2n2_keras import runs
     from r2n2_keras.config import Config
-    from r2n2_keras.data import objects, trees, splits
+    from r2n2_keras.data import splits, trees
+    from r2n2_keras.model import losses, metrics
     from r2n2_keras.model.r2n2 import R2N2
+    from r2n2_keras.outputs.summaries import Summaries
     from r2n2_keras.shapes import dataset
-    from r2n2_keras.model import losses
-from r2n2_keras.training import distribution, steps
-    from r2n2_keras.model import losses
-from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.training import cluster as cluster_lib
+    from r2n2_keras.training import distribution, steps
+    from r2n2_keras.training import loop as loop_lib
+    from r2n2_keras.training.stream import TrainingStream
 
     tree = args.out / "tree"
     if not tree.exists():
@@ -85,8 +87,8 @@ from r2n2_keras.training import loop as loop_lib
     def bare_step(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_mean(losses.sample_losses(voxels, occupancy))
-            iou = tf.reduce_mean(steps.voxel_iou(voxels, occupancy, 0.4))
+            loss = tf.reduce_mean(losses.bce(voxels, occupancy))
+            iou = tf.reduce_mean(metrics.voxel_iou(voxels, occupancy, 0.4))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss, iou
@@ -105,9 +107,8 @@ from r2n2_keras.training import loop as loop_lib
         def on_train_batch_end(self, batch, logs=None):
             self.ends.append(time.perf_counter())
 
-    cluster = distribution.read_cluster({})
+    cluster = cluster_lib.Cluster()
     strategy = distribution.strategy_for("one_device", 1, cluster, 0)
-    workdir._lock = lambda folder: None  # one process, one workdir, several runs
 
     def looped(number):
         config = Config(
@@ -115,8 +116,9 @@ from r2n2_keras.training import loop as loop_lib
             evaluate_every_steps=10**6, checkpoint_every_steps=10**6,
         )  # fmt: skip
         ends = Ends()
-        runs.open_workdir(config)
-        loop_lib.train(config, strategy, cluster, parts, [ends])
+        summarise = Summaries(config.workdir, config.threshold, config.loss).write
+        with runs.opened(config):
+            loop_lib.train(config, strategy, cluster, parts, [ends], summarise=summarise)
         # The last but one: the evaluation at the end is no step.
         return (args.steps - 1) / (ends.ends[-1] - ends.ends[0])
 

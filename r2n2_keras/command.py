@@ -6,24 +6,27 @@ import signal
 import sys
 import traceback
 
-# TensorFlow's C++ side greets every start with lines about CPU features and absent GPUs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from r2n2_keras import config
 from r2n2_keras.data import remote
 from r2n2_keras.errors import InputError, reason
+from r2n2_keras.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+_HELP = {"--help", "-h", "-help", "--helpshort"}
 
 
-def run(main, doc, from_run=True):
+def run(main, doc, name=None, argv=None):
     """Runs a command as `python -m r2n2_keras.<name>`.
 
     Args:
         main: function of a `Config`.
         doc: the command's docstring, shown by `--help`.
-        from_run: start from the settings that the run in `--workdir` saved.
+        name: the command's name, see `config.parse`.
+        argv: the flags; those of the process by default.
     """
     with _exit_code_kept():
-        _run(main, doc, from_run)
+        _run(main, doc, name, sys.argv[1:] if argv is None else argv)
 
 
 @contextlib.contextmanager
@@ -51,20 +54,18 @@ def _exit_code_kept():
             os._exit(code)
 
 
-def _run(main, doc, from_run):
-    argv = sys.argv[1:]
+def _run(main, doc, name, argv):
     # As an exception, so that what is half-written is removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-            raise InputError(
-                f"Expected KERAS_BACKEND=tensorflow, received {os.environ['KERAS_BACKEND']}. The "
-                "model runs on every backend, the commands on TensorFlow: unset it."
-            )
-        if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv):
+        if _HELP & set(argv):
+            print(config.help_text(doc, name), flush=True)
+        elif "--helpfull" in argv:
             print(config.help_text(doc), flush=True)
         else:
-            main(config.parse(argv, from_run))
+            settings = config.parse(argv, name)
+            _check_backend()
+            main(settings)
         sys.stdout.flush()  # here, where a closed pipe is taken care of
     except InputError as error:
         fail(str(error))
@@ -86,6 +87,15 @@ def _run(main, doc, from_run):
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_backend():
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise InputError(
+            f"Expected KERAS_BACKEND=tensorflow, received {backend}. The model runs on every "
+            "backend, the commands on TensorFlow: unset it."
+        )
 
 
 def _is_about_files(error):

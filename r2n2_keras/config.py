@@ -1,27 +1,121 @@
-"""Every setting, declared once: a field of `Config` is a flag of every command."""
+"""Every setting, declared once: a field of `Config` is a flag of the commands that read it."""
 
 import dataclasses
+import functools
 import math
 import os
 import re
 import textwrap
 import types
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, NamedTuple, get_args, get_origin
 
 from absl import flags
 
+from r2n2_keras import files, workdir
 from r2n2_keras.errors import InputError
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.presets import PRESETS
+from r2n2_keras.outputs.files import FORMATS
+
+_HELP_WIDTH = 98
+_MOST_SHOWN = 25  # of a command with more flags `--help` only names the rare ones
+
+# === Kinds of values, each with the range that it has to be in ===
 
 
-def _field(default, help, section, saved=True, may_change=False):
+class _Range(NamedTuple):
+    holds: types.FunctionType
+    expected: str
+
+
+def _is_rising(steps):
+    return list(steps) == sorted(set(steps)) and min(steps, default=1) > 0
+
+
+def _are_levels(levels):
+    return not levels or (len(levels) == 2 and 0 <= levels[0] <= levels[1] <= 255)
+
+
+def _are_distinct(values, least, most):
+    return all(least < value < most for value in values) and len(values) == len(set(values)) > 0
+
+
+def _are_some_parts(parts):
+    return set(parts) < set(_PARTS) and len(set(parts)) == len(parts)
+
+
+_PARTS = ("encoder", "recurrence", "decoder")
+_ONCE = "at least one, none twice"
+_ABOVE_0 = _Range(lambda x: 0 < x < math.inf, "a number above 0")
+_FROM_0 = _Range(lambda x: 0 <= x < math.inf, "0 or a number above 0")
+_PATH = _Range(lambda path: True, "a path")  # with `~` for a home
+_FACTORY = re.compile(r"[\w.]+:[\w.]+").fullmatch
+
+Count = Annotated[int, _ABOVE_0]
+Limit = Annotated[int, _FROM_0]
+Steps = Annotated[int, _Range(lambda x: 0 < x < 2**31, "a number above 0, and less than 2**31")]
+Seed = Annotated[int, _Range(lambda x: 0 <= x < 2**31, "0 to 2**31 - 1")]
+Port = Annotated[int, _Range(lambda x: 0 <= x < 2**16, "0 to 65535")]
+Grey = Annotated[int, _Range(lambda x: 0 <= x <= 255, "0 to 255")]
+Rate = Annotated[float, _ABOVE_0]
+Weight = Annotated[float, _FROM_0]
+Part = Annotated[float, _Range(lambda x: 0 <= x < 1, "0 to less than 1")]
+Probability = Annotated[float, _Range(lambda x: 0 < x < 1, "a number between 0 and 1")]
+Path = Annotated[str, _PATH]
+Preset = Annotated[str, _Range(lambda name: name in PRESETS, f"a preset ({', '.join(PRESETS)})")]
+UrlName = Annotated[str, _Range(re.compile(r"[^/:]+").fullmatch, "a name without / and :")]
+
+Names = tuple[str, ...]
+Paths = Annotated[Names, _PATH]
+Parts = Annotated[Names, _Range(_are_some_parts, f"one or two of {', '.join(_PARTS)}")]
+Factories = Annotated[Names, _Range(lambda xs: all(map(_FACTORY, xs)), "module:factory")]
+
+Ints = tuple[int, ...]
+Views = Annotated[Ints, _Range(lambda xs: min(xs, default=0) >= 0, "numbers from 0 on")]
+Rising = Annotated[Ints, _Range(_is_rising, "a rising list of steps above 0")]
+Levels = Annotated[Ints, _Range(_are_levels, "two levels from 0 to 255, the lower one first")]
+Counts = Annotated[
+    Ints, _Range(lambda xs: _are_distinct(xs, 0, 2**31), f"numbers of views above 0, {_ONCE}")
+]
+Probabilities = Annotated[
+    tuple[float, ...],
+    _Range(lambda xs: _are_distinct(xs, 0, 1), f"numbers between 0 and 1, {_ONCE}"),
+]
+
+# === The settings ===
+
+
+def _setting(default, help, commands="", *, section, may_change=False, saved=True, rare=False):
     """A setting.
 
-    `saved` says whether a run's `flags.cfg` keeps it, `may_change` whether a run may go on with
-    another value: that it says nothing about what is trained on what.
+    Args:
+        default: its value where none is given.
+        help: what it is; a dict where commands read it in ways of their own.
+        commands: names of the commands that read it.
+        section: its heading in the help.
+        may_change: whether a run may go on with another value, because it says nothing about what
+            is trained on what.
+        saved: whether a run's `flags.cfg` keeps it.
+        rare: whether a long `--help` only names it.
     """
-    metadata = {"help": help, "section": section, "saved": saved, "may_change": may_change}
-    return dataclasses.field(default=default, metadata=metadata)
+    texts = help if isinstance(help, dict) else dict.fromkeys(commands.split(), help)
+    metadata = {"section": section, "may_change": may_change, "saved": saved, "rare": rare}
+    return dataclasses.field(default=default, metadata={"help": texts, **metadata})
+
+
+_file = functools.partial(_setting, section="Files", saved=False)
+_data = functools.partial(_setting, section="Data")
+_place = functools.partial(_data, may_change=True)
+_network = functools.partial(_setting, section="Network and views")
+_training = functools.partial(_setting, commands="train", section="Training")
+_augment = functools.partial(_setting, commands="train", section="Augmentation", rare=True)
+_control = functools.partial(
+    _setting, commands="train", section="Evaluations, checkpoints, devices", may_change=True
+)
+_score = functools.partial(_setting, commands="evaluate", section="Scores", may_change=True)
+_serving = functools.partial(_setting, commands="serve", section="Serving", saved=False)
+
+_OF_DATA = "train evaluate predict prepare validate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,493 +126,301 @@ class Config:
         InputError: a value is out of its range.
     """
 
-    # Data.
-    data_dir: str = _field(
+    workdir: Path = _file(
         "",
-        "Folder or URL that holds the renderings and the voxels, or that `prepare` wrote. Empty: a "
-        "set of procedural furniture is made once and cached.",
-        "Data",
+        "Folder of the run. What is not given comes from the settings that the run saved.",
+        "train evaluate predict export serve",
+        saved=True,
         may_change=True,
     )
-    renderings_dir: str = _field(
-        "ShapeNetRendering", "Folder of the renderings inside --data_dir.", "Data", may_change=True
+    model_file: Path = _file(
+        "", "A .keras file in place of the run's best model.", "evaluate predict export"
     )
-    voxels_dir: str = _field(
-        "ShapeNetVox32", "Folder of the voxels inside --data_dir.", "Data", may_change=True
+    images: Paths = _file(
+        (), "Pictures of one object, or a folder. Empty: a held-out model's.", "predict"
     )
-    categories: tuple[str, ...] = _field(
-        (), "Names or synset ids to keep (or to synthesise). Empty: all.", "Data"
+    formats: Names = _file(
+        ("npz", "binvox", "png"), f"What to write: {', '.join(FORMATS)}.", "predict"
     )
-    exclude: str = _field(
+    source: Literal["theano", "notebook", None] = _file(
+        None, "Which code saved the --weights: see above.", "import_weights"
+    )
+    weights: Path = _file(
+        "", "The original's .npy, or a .npz of the notebook's state dicts.", "import_weights"
+    )
+    swap_yz: bool = _file(
+        False, "Turn a network that the notebook trained to [x, y, z].", "import_weights"
+    )
+    out: Path = _file(
         "",
-        "File of models to leave out, a line `synset_id/model_id` each, such as --fix_list of "
-        "validate.",
-        "Data",
+        {
+            "evaluate": "Folder for the scores. Empty: --workdir, for scores of its own data.",
+            "predict": "Folder to write. Empty: <workdir>/prediction.",
+            "prepare": "Folder to write.",
+            "synthesize": "Folder to write.",
+            "import_weights": "The .keras file to write.",
+        },
     )
-    split: Literal["train", "val", "test", "all", "r2n2", "pix2vox", "random", None] = _field(
+    export_dir: Path = _file(
+        "", "Folder of the exported versions. Empty: <workdir>/exports.", "export serve"
+    )
+    format: Literal["tf_saved_model", "onnx", "litert"] = _file(
+        "tf_saved_model", "What to write. onnx takes the extra `export`.", "export"
+    )
+    check: Path = _file("", "Check this version folder instead of writing one.", "export")
+    data_licence: str = _file("", "Licence of the training data, for the model card.", "export")
+    fix_list: Path = _file("", "File to write: models to leave out, for --exclude.", "validate")
+    overwrite: bool = _file(
+        False,
+        {
+            "train": "Remove the run that is in --workdir and start afresh, from these flags.",
+            "prepare": "Replace the prepared data in --out.",
+            "import_weights": "Replace --out.",
+        },
+    )
+    dry_run: bool = _file(
+        False, "Make three steps, tell how long the run would take, write no run.", "train"
+    )
+
+    data_dir: Path = _place(
+        "",
+        "Folder or URL: a tree, or what `prepare` wrote. train, evaluate and predict make a set of "
+        "furniture where none is given.",
+        _OF_DATA,
+    )
+    renderings: Path = _data(
+        "", "Archive or folder of the renderings. Empty: of --data_dir.", "prepare", saved=False
+    )
+    voxels: Path = _data(
+        "", "Archive or folder of the voxels. Empty: of --data_dir.", "prepare", saved=False
+    )
+    renderings_dir: str = _place(
+        "ShapeNetRendering", "Folder of the renderings in --data_dir.", _OF_DATA, rare=True
+    )
+    voxels_dir: str = _place(
+        "ShapeNetVox32", "Folder of the voxels in --data_dir.", _OF_DATA, rare=True
+    )
+    categories: Names = _data(
+        (), "Names or synset ids to take. Empty: all.", f"{_OF_DATA} synthesize"
+    )
+    exclude: Path = _data(
+        "", "File of models to leave out, lines `synset_id/model_id`.", _OF_DATA, rare=True
+    )
+    split: Literal["train", "val", "test", "all", "r2n2", "pix2vox", "random", None] = _place(
         None,
-        "train, val, test, all: which models evaluate scores (default: test). r2n2, pix2vox, "
-        "random: how models are dealt to training, validation and test, where no run and no "
-        "prepared data say so yet (default: r2n2, the original's).",
-        "Data",
-        may_change=True,
+        {
+            "train": "How models are dealt: r2n2 (the default), pix2vox, random.",
+            "evaluate": "train, val, test (the default), all: which models to score. For a "
+            "--model_file without a run also r2n2, pix2vox, random: how models are dealt.",
+            "prepare": "How models are dealt: r2n2 (the default), pix2vox, random.",
+            "validate": "pix2vox: look for models in two parts of --split_file.",
+        },
     )
-    split_file: str = _field(
-        "", "For --split=pix2vox: the ShapeNet.json of Pix2Vox.", "Data", may_change=True
+    split_file: Path = _place(
+        "", "ShapeNet.json, for --split=pix2vox.", "train evaluate prepare validate", rare=True
     )
-    split_seed: int = _field(0, "For --split=random.", "Data", may_change=True)
-    train_limit: int = _field(0, "Train on the first N training models only. 0: all.", "Data")
-    on_bad_sample: Literal["raise", "skip"] = _field(
+    split_seed: Limit = _place(0, "For --split=random.", "train evaluate prepare", rare=True)
+    limit: Limit = _data(
+        0, "Prepare N models only, of each category and split its share.", "prepare", saved=False
+    )
+    train_limit: Limit = _data(0, "Train on the first N models only. 0: all.", "train", rare=True)
+    on_bad_sample: Literal["raise", "skip"] = _place(
         "raise",
-        "What train, evaluate and prepare do about an unusable file: stop and name it, or go on "
-        "without its model and say so.",
-        "Data",
-        may_change=True,
+        "At an unusable file: stop, or leave its model out.",
+        "train evaluate prepare",
+        rare=True,
     )
-    background: int = _field(
-        240, "Grey level, 0 to 255, behind transparent pixels; networks on RGBA ignore it.", "Data"
+    models_per_category: Count = _data(
+        100, "Size of the furniture set.", "train evaluate predict synthesize", rare=True
     )
-    alpha: Literal["composite", "threshold"] = _field(
+    views: Views = _data(
+        (),
+        {
+            "synthesize": "Renderings to make of each model. Empty: 24.",
+            "prepare": "Renderings to keep, such as 3,11,17. Empty: all.",
+            "validate": "How many renderings each model should have. Empty: as most have.",
+        },
+        saved=False,
+    )
+
+    model: Preset = _network(
+        "notebook", f"Preset: {', '.join(PRESETS)}. (`R2N2()` in Python: res_gru_3.)", "train"
+    )
+    background: Grey = _network(
+        240,
+        "Grey level, 0 to 255, behind transparent pixels. Saved with the network; networks on RGBA "
+        "ignore it.",
+        "train import_weights",
+    )
+    alpha: Literal["composite", "threshold"] = _network(
         "composite",
-        "How the background comes behind pixels: blended by alpha, or only where alpha is 0, as in "
-        "the original.",
-        "Data",
+        "How the background comes behind pixels. Blended by alpha, or only where alpha is 0, as in "
+        "the original. Saved with the network.",
+        "train import_weights",
     )
-    models_per_category: int = _field(100, "How many models to synthesise per category.", "Data")
-    views: tuple[int, ...] = _field(
-        (),
-        "synthesize: how many renderings to make per model (default: 24). prepare: which to keep, "
-        "such as 3,11,17 (default: all). validate: how many each model should have (default: as "
-        "most have).",
-        "Data",
-        saved=False,
-    )
-
-    # Preparation.
-    renderings: str = _field(
-        "",
-        "Archive (.tgz, .tar) or folder of the renderings to prepare. Empty: those of --data_dir.",
-        "Preparation",
-        saved=False,
-    )
-    voxels: str = _field(
-        "",
-        "Archive or folder of the voxels to prepare. Empty: those of --data_dir.",
-        "Preparation",
-        saved=False,
-    )
-    limit: int = _field(
-        0,
-        "Prepare N models only, of every category and split its share. 0: all.",
-        "Preparation",
-        saved=False,
-    )
-    fix_list: str = _field(
-        "",
-        "File that validate writes: the models to leave out, for --exclude.",
-        "Preparation",
-        saved=False,
-    )
-
-    # Model.
-    model: str = _field("notebook", f"Preset of the network: {' or '.join(PRESETS)}.", "Model")
-    num_views: str = _field(
+    num_views: str = _network(
         "3",
-        "Views of a training sample: a number, or a range such as 1..5, drawn anew each step.",
-        "Model",
+        {
+            "train": "Views of a sample: a number, or a range such as 1..5, drawn each step.",
+            "export": "How many views a LiteRT file takes.",
+        },
     )
-    view_ids: tuple[int, ...] = _field(
-        (), "Always use these renderings, in this order, instead of drawing --num_views.", "Model"
+    view_ids: Views = _network(
+        (), "Always use these renderings, in this order.", "train evaluate predict", rare=True
     )
-    view_sampling: Literal["without_replacement", "with_replacement", "first"] = _field(
+    view_sampling: Literal["without_replacement", "with_replacement", "first"] = _network(
         "without_replacement",
-        "How the views of a training sample are drawn, always in random order: each once at most; "
-        "with repetitions, as in the paper; or the first ones in their own order.",
-        "Model",
+        "How the views of a training sample are drawn. In random order, each once at most; with "
+        "repetitions, as in the paper; or the first ones in their own order.",
+        "train",
+        rare=True,
     )
-    threshold: float = _field(
-        0.4, "A voxel is occupied where the predicted probability is above this.", "Model"
+    threshold: Probability = _network(
+        0.4, "A voxel is occupied above this probability.", "train evaluate predict export"
     )
 
-    # Training.
-    workdir: str = _field(
-        "", "Folder of the run: everything that training writes.", "Training", may_change=True
+    steps: Steps = _training(60_000, "Training steps in all.", may_change=True)
+    batch_size: Count = _training(
+        24, "Samples per step, over all replicas.", commands="train evaluate"
     )
-    steps: int = _field(60_000, "Training steps in all.", "Training", may_change=True)
-    batch_size: int = _field(24, "Samples per step, over all replicas.", "Training")
-    learning_rate: float = _field(1e-4, "Adam's learning rate at the start.", "Training")
-    learning_rate_drop_steps: tuple[int, ...] = _field(
-        (), "Steps at which the learning rate is multiplied by the drop factor.", "Training"
+    learning_rate: Rate = _training(1e-4, "Adam's learning rate at the start.")
+    learning_rate_drop_steps: Rising = _training(
+        (), "Steps at which the learning rate is multiplied by the drop factor.", rare=True
     )
-    learning_rate_drop_every: int = _field(
-        0, "Multiply the learning rate by the drop factor every N steps. 0: never.", "Training"
+    learning_rate_drop_every: Limit = _training(
+        0, "Multiply the learning rate by the drop factor every N steps. 0: never.", rare=True
     )
-    learning_rate_drop_factor: float = _field(0.1, "See the two flags above.", "Training")
-    l2: float = _field(
+    learning_rate_drop_factor: Rate = _training(0.1, "See the two flags above.", rare=True)
+    loss: Literal[tuple(LOSSES)] = _training(
+        "bce",
+        {
+            "train": "What to minimise. bce: binary cross-entropy, the original; dice: soft Dice; "
+            "bce_dice: their sum; focal: weighted focal loss.",
+            "evaluate": "The loss to report. Default: that of the run.",
+        },
+    )
+    l2: Weight = _training(
         0.0,
-        "Training also minimises this times the squared norm of all kernels, biases excepted; the "
-        "loss that is shown is without it. The original's: 2.5e-5.",
-        "Training",
+        "Minimise the kernels' squared norm times this, too; the original's: 2.5e-5. The loss "
+        "that is shown is without it.",
+        rare=True,
     )
-    clip_norm: float = _field(
-        0.0, "Scale gradients whose norm, over all weights, is above this. 0: never.", "Training"
+    clip_norm: Weight = _training(
+        0.0, "Scale gradients whose norm, over all weights, is above this. 0: never.", rare=True
     )
-    ema_decay: float = _field(
-        0.0,
-        "Validate and save an exponential moving average of the weights, such as 0.999. 0: the "
-        "weights themselves.",
-        "Training",
+    ema_decay: Part = _training(
+        0.0, "Validate and save averaged weights, with a decay such as 0.999. 0: not.", rare=True
     )
-    gradient_accumulation_steps: int = _field(
-        1,
-        "Compute a step's batch in N parts, one after the other, to save memory; --batch_size, and "
-        "the result, stay what they are.",
-        "Training",
-        may_change=True,
+    gradient_accumulation_steps: Count = _training(
+        1, "Compute a batch in N parts, to save memory.", may_change=True, rare=True
     )
-    init_from: str = _field(
-        "",
-        "A .keras file of the same network: start from its weights (fine-tuning).",
-        "Training",
+    init_from: Path = _training("", "A run or .keras file of the same network to start from.")
+    freeze: Parts = _training(
+        (), "What keeps its weights: encoder, recurrence, decoder.", rare=True
     )
-    freeze: tuple[str, ...] = _field(
-        (),
-        "Parts of the network that keep their weights: encoder, recurrence, decoder.",
-        "Training",
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _training(
+        "float32", "Keras' dtype policy."
     )
-    seed: int = _field(0, "Seed of the weights, the order of samples and the views.", "Training")
-    random_crop: bool = _field(
-        False,
-        "Training crops pictures that are up to 10 pixels larger than the network's frame at "
-        "random places, instead of their centre.",
-        "Training",
+    seed: Seed = _training(0, "Seed of all that is drawn at random.", commands="train synthesize")
+
+    random_crop: bool = _augment(
+        False, "Crop pictures up to 10 pixels too large at random places, not at the centre."
     )
-    random_flip: bool = _field(
-        False,
-        "Training mirrors every other picture, left to right, and not the voxels: the original's.",
-        "Training",
+    random_flip: bool = _augment(
+        False, "Mirror every other picture, left to right, and not the voxels: the original's."
     )
-    random_background: tuple[int, ...] = _field(
-        (),
-        "Training draws each picture's background colour from this range of levels, such as the "
-        "original's 225,255, instead of --background; networks on RGBA ignore it.",
-        "Training",
+    random_background: Levels = _augment(
+        (), "Draw background colours from these levels; the original's: 225,255. Not for RGBA."
     )
-    color_jitter: float = _field(
-        0.0,
-        "Training changes brightness, contrast and saturation of each picture by up to this part, "
-        "such as 0.2; networks on RGBA ignore it.",
-        "Training",
+    color_jitter: Part = _augment(
+        0.0, "Change brightness, contrast, saturation by up to this part. Not for RGBA."
     )
-    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = _field(
-        "auto",
-        "tf.distribute strategy. auto: multi_worker where TF_CONFIG names several workers, "
-        "mirrored where there are several devices.",
-        "Training",
-        may_change=True,
-    )
-    worker_timeout: int = _field(
-        300,
-        "Seconds that a worker waits for the others to join; 0: for ever.",
-        "Training",
-        may_change=True,
-    )
-    cpu_devices: int = _field(
-        1,
-        "Logical devices to split the CPU into: to try --strategy=mirrored without GPUs.",
-        "Training",
-        may_change=True,
-    )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _field(
-        "float32", "Keras dtype policy of training; the other commands use float32.", "Training"
-    )
-    evaluate_every_steps: int = _field(
-        2_000, "Steps between evaluations on the validation split.", "Training", may_change=True
-    )
-    checkpoint_every_steps: int = _field(
-        1_000, "Steps between checkpoints.", "Training", may_change=True
-    )
-    checkpoint_every_seconds: int = _field(
+
+    evaluate_every_steps: Count = _control(2_000, "Steps between evaluations.")
+    checkpoint_every_steps: Count = _control(1_000, "Steps between checkpoints.")
+    checkpoint_every_seconds: Limit = _control(
         60,
-        "Seconds after which a checkpoint is due, too; rarer where saving would take more than a "
+        "Seconds after which a checkpoint is due, too. Rarer where saving would take more than a "
         "twentieth of the time. 0: only every --checkpoint_every_steps.",
-        "Training",
-        may_change=True,
+        rare=True,
     )
-    early_stopping_evaluations: int = _field(
-        0,
-        "Stop after N evaluations in a row that were no better than the best. 0: never.",
-        "Training",
-        may_change=True,
+    early_stopping_evaluations: Limit = _control(
+        0, "Stop after N evaluations no better than the best. 0: never.", rare=True
     )
-    loss_limit: float = _field(
-        0.0,
-        "A loss above this is divergence, as is one that is not finite. 0: no limit. The "
-        "original's: 2.",
-        "Training",
-        may_change=True,
+    loss_limit: Weight = _control(
+        0.0, "A loss above this is divergence. 0: no limit. The original's: 2.", rare=True
     )
-    on_divergence: Literal["stop", "rollback"] = _field(
-        "stop",
-        "stop: end with an error. rollback: go back to the last checkpoint and halve the learning "
-        "rate, at most 3 times.",
-        "Training",
-        may_change=True,
+    on_divergence: Literal["stop", "rollback"] = _control(
+        "stop", "rollback: to the last checkpoint, with half the learning rate.", rare=True
     )
-    deterministic: bool | None = _field(
-        None,
-        "The same weights, bit for bit, however often a run is repeated or interrupted, at some "
-        "cost in speed. Default: where there is no GPU.",
-        "Training",
-        may_change=True,
-    )
-    jit_compile: Literal["auto", "on", "off"] = _field(
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = _control(
         "auto",
-        "Compile training with XLA. auto: on one GPU.",
-        "Training",
-        may_change=True,
+        "The tf.distribute strategy. auto is multi_worker where TF_CONFIG names several workers, "
+        "mirrored where there are several devices.",
     )
-    callbacks: tuple[str, ...] = _field(
+    worker_timeout: Limit = _control(
+        300, "Seconds that a worker waits for the others to join. 0: for ever.", rare=True
+    )
+    cpu_devices: Count = _control(
+        1, "Parts of the CPU, to try --strategy=mirrored without GPUs.", rare=True
+    )
+    deterministic: bool | None = _control(
+        None,
+        "The same weights, bit for bit, however often a run is repeated or interrupted. Costs some "
+        "speed. Default: where there is no GPU.",
+        rare=True,
+    )
+    jit_compile: Literal["auto", "on", "off"] = _control(
+        "auto", "Compile training with XLA. auto: on one GPU.", rare=True
+    )
+    callbacks: Factories = _control(
         (),
-        "Your own Keras callbacks, module:factory: called without arguments, the factory (a class "
-        "or a function) gives one or several.",
-        "Training",
-        may_change=True,
+        "Your own Keras callbacks, module:factory. The factory is called without arguments and "
+        "gives one or several.",
+        rare=True,
     )
-    profile: str = _field(
-        "",
-        "START:STOP: steps between which TensorBoard's profiler records.",
-        "Training",
-        saved=False,
-    )
-    overwrite: bool = _field(
-        False,
-        "Remove the run that is in --workdir and start afresh; of import_weights and prepare: "
-        "replace --out.",
-        "Training",
-        saved=False,
-    )
-    dry_run: bool = _field(
-        False,
-        "Build everything, make three steps, tell how long the run would take, write nothing but "
-        "the data cache.",
-        "Training",
-        saved=False,
+    profile: str = _control(
+        "", "START:STOP, steps that TensorBoard's profiler records.", saved=False, rare=True
     )
 
-    # Evaluation.
-    eval_views: tuple[int, ...] = _field(
-        (1, 2, 3, 4, 5), "Numbers of views to score with.", "Evaluation", may_change=True
-    )
-    thresholds: tuple[float, ...] = _field(
-        (0.2, 0.3, 0.4, 0.5), "Thresholds to score at.", "Evaluation", may_change=True
-    )
+    eval_views: Counts = _score((1, 2, 3, 4, 5), "Numbers of views to score with.")
+    thresholds: Probabilities = _score((0.2, 0.3, 0.4, 0.5), "Thresholds to score at.")
 
-    # Prediction.
-    model_file: str = _field(
-        "",
-        "A .keras file to use instead of the best model of --workdir.",
-        "Prediction",
-        saved=False,
+    model_name: UrlName = _serving("r2n2", "The model's name in URLs.")
+    rest_api_port: Port = _serving(8501, "Port; 0 picks a free one and tells it.")
+    rest_api_host: str = _serving("127.0.0.1", "Address to listen on; 0.0.0.0 is every one.")
+    model_config_file: Path = _serving(
+        "", "TensorFlow Serving's models.config, in place of --model_name and --export_dir."
     )
-    images: tuple[str, ...] = _field(
-        (),
-        "Pictures of one object, or a folder of them. Empty: renderings of a held-out "
-        "model of --workdir's data.",
-        "Prediction",
-        saved=False,
+    model_config_file_poll_wait_seconds: Limit = _serving(
+        0, "Read --model_config_file again every N seconds. 0: only at start."
     )
-    formats: tuple[str, ...] = _field(
-        ("npz", "binvox", "png"),
-        "What predict writes: npz, binvox, png.",
-        "Prediction",
-        saved=False,
+    monitoring_config_file: Path = _serving(
+        "", "TensorFlow Serving's monitoring.config: switches the Prometheus page on."
     )
-    out: str = _field(
-        "",
-        "Folder that predict, synthesize or prepare writes; .keras file that import_weights "
-        "writes. Empty: <workdir>/prediction for predict.",
-        "Prediction",
-        saved=False,
-    )
-
-    # Export and serving.
-    export_dir: str = _field(
-        "",
-        "Folder of the exported versions. Empty: <workdir>/exports.",
-        "Export and serving",
-        saved=False,
-    )
-    format: Literal["tf_saved_model", "onnx", "litert"] = _field(
-        "tf_saved_model",
-        "What export writes. onnx and litert are single files; onnx takes the extra `export`.",
-        "Export and serving",
-        saved=False,
-    )
-    check: str = _field(
-        "",
-        "export: check this version folder instead of writing one.",
-        "Export and serving",
-        saved=False,
-    )
-    data_licence: str = _field(
-        "",
-        "export: the licence of the training data, for the model card. Empty: told where the data "
-        "were synthesised.",
-        "Export and serving",
-        saved=False,
-    )
-    model_name: str = _field(
-        "r2n2", "serve: the model's name in URLs.", "Export and serving", saved=False
-    )
-    rest_api_port: int = _field(
-        8501, "serve: port; 0 picks a free one and tells it.", "Export and serving", saved=False
-    )
-    rest_api_host: str = _field(
-        "127.0.0.1",
-        "serve: address to listen on; 0.0.0.0 is every one.",
-        "Export and serving",
-        saved=False,
-    )
-    model_config_file: str = _field(
-        "",
-        "serve: TensorFlow Serving's models.config, in place of --model_name and --export_dir.",
-        "Export and serving",
-        saved=False,
-    )
-    model_config_file_poll_wait_seconds: int = _field(
-        0,
-        "serve: read --model_config_file again every N seconds. 0: only at start.",
-        "Export and serving",
-        saved=False,
-    )
-    monitoring_config_file: str = _field(
-        "",
-        "serve: TensorFlow Serving's monitoring.config, which switches the Prometheus page on.",
-        "Export and serving",
-        saved=False,
-    )
-    rest_api_enable_cors_support: bool = _field(
-        False, "serve: let pages of other origins ask.", "Export and serving", saved=False
-    )
-    rest_api_timeout_in_ms: int = _field(
-        30_000,
-        "serve: how long a request may take, its arrival included.",
-        "Export and serving",
-        saved=False,
-    )
-    rest_api_max_body_mib: int = _field(
-        64, "serve: largest body of a request, in MiB.", "Export and serving", saved=False
-    )
-    rest_api_max_requests: int = _field(
-        64,
-        "serve: how many requests may be in work or wait; what comes beyond is answered 429.",
-        "Export and serving",
-        saved=False,
-    )
-    file_system_poll_wait_seconds: int = _field(
-        1,
-        "serve: look for new versions every N seconds.",
-        "Export and serving",
-        saved=False,
-    )
-
-    # Import.
-    source: Literal["theano", "notebook", None] = _field(
-        None, "Which code saved the --weights: see import_weights --help.", "Import", saved=False
-    )
-    weights: str = _field(
-        "",
-        "File to import: the original's .npy, or a .npz of the notebook's state dicts.",
-        "Import",
-        saved=False,
-    )
-    swap_yz: bool = _field(
-        False,
-        "Turn a network that the notebook trained, so that it answers [x, y, z].",
-        "Import",
-        saved=False,
-    )
+    rest_api_enable_cors_support: bool = _serving(False, "Let pages of other origins ask.")
+    rest_api_timeout_in_ms: Count = _serving(30_000, "How long a request may take, with arrival.")
+    rest_api_max_body_mib: Count = _serving(64, "Largest body of a request, in MiB.")
+    rest_api_max_requests: Count = _serving(64, "Requests in work or waiting; more are told 429.")
+    file_system_poll_wait_seconds: Count = _serving(1, "Look for new versions every N seconds.")
 
     def __post_init__(self):
-        for name in (
-            "steps",
-            "batch_size",
-            "cpu_devices",
-            "evaluate_every_steps",
-            "checkpoint_every_steps",
-            "gradient_accumulation_steps",
-            "learning_rate",
-            "learning_rate_drop_factor",
-            "models_per_category",
-            "rest_api_timeout_in_ms",
-            "rest_api_max_body_mib",
-            "rest_api_max_requests",
-            "file_system_poll_wait_seconds",
-        ):
-            value = getattr(self, name)
-            _check(name, value, 0 < value < math.inf, "a number above 0")
-        _check("steps", self.steps, self.steps < 2**31, "less than 2**31")
-        for name in (
-            "train_limit",
-            "learning_rate_drop_every",
-            "limit",
-            "split_seed",
-            "worker_timeout",
-            "l2",
-            "clip_norm",
-            "checkpoint_every_seconds",
-            "early_stopping_evaluations",
-            "loss_limit",
-            "model_config_file_poll_wait_seconds",
-        ):
-            value = getattr(self, name)
-            _check(name, value, 0 <= value < math.inf, "0 or a number above 0")
-        _check("model", self.model, self.model in PRESETS, f"a preset ({', '.join(PRESETS)})")
-        _check("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2**31 - 1")
-        _check("rest_api_port", self.rest_api_port, 0 <= self.rest_api_port < 2**16, "0 to 65535")
-        name_fits = re.fullmatch(r"[^/:]+", self.model_name)
-        _check("model_name", self.model_name, name_fits, "a name without / and :")
-        _check("background", self.background, 0 <= self.background <= 255, "0 to 255")
-        _check("threshold", self.threshold, 0 < self.threshold < 1, "a number between 0 and 1")
-        for name, values, most, expected in (
-            ("thresholds", self.thresholds, 1, "numbers between 0 and 1"),
-            ("eval_views", self.eval_views, 2**31, "numbers of views above 0"),
-        ):
-            in_range = all(0 < value < most for value in values)
-            distinct = len(set(values)) == len(values) > 0
-            _check(name, values, in_range and distinct, f"{expected}, at least one, none twice")
-        for name in ("view_ids", "views"):
-            ids = getattr(self, name)
-            _check(name, ids, min(ids, default=0) >= 0, "numbers from 0 on")
-        _check("views", self.views, len(set(self.views)) == len(self.views), "each number once")
-        levels = self.random_background
-        rising = len(levels) == 2 and 0 <= levels[0] <= levels[1] <= 255
-        expected = "two levels from 0 to 255, the lower one first"
-        _check("random_background", levels, not levels or rising, expected)
-        _check("color_jitter", self.color_jitter, 0 <= self.color_jitter < 1, "0 to less than 1")
-        is_pix2vox = self.split == "pix2vox"
-        given_or_not = is_pix2vox == bool(self.split_file) or self.split_rule is None
-        _check("split_file", self.split_file, given_or_not, "given with --split=pix2vox alone")
-        is_random = self.split_rule == "random"
+        for field in dataclasses.fields(self):
+            for must in getattr(field.type, "__metadata__", ()):
+                value = getattr(self, field.name)
+                _check(field.name, value, must.holds(value), must.expected)
         is_part = self.split is not None and self.split_rule is None
-        seed_counts = is_random or is_part or not self.split_seed
-        _check("split_seed", self.split_seed, seed_counts, "given with --split=random alone")
-        drops = self.learning_rate_drop_steps
-        rising = list(drops) == sorted(set(drops)) and min(drops, default=1) > 0
-        _check("learning_rate_drop_steps", drops, rising, "a rising list of steps above 0")
+        with_file = is_part or bool(self.split_file) == (self.split == "pix2vox")
+        expected = "given with --split=pix2vox alone"
+        _check("split_file", self.split_file, with_file, expected)
+        with_seed = is_part or self.split == "random" or not self.split_seed
+        _check("split_seed", self.split_seed, with_seed, "given with --split=random alone")
         _check(
             "learning_rate_drop_every",
             self.learning_rate_drop_every,
-            not (drops and self.learning_rate_drop_every),
+            not (self.learning_rate_drop_steps and self.learning_rate_drop_every),
             "0 where --learning_rate_drop_steps is given",
         )
-        _check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "0 to less than 1")
-        all_parts = {"encoder", "recurrence", "decoder"}
-        some = set(self.freeze) < all_parts and len(set(self.freeze)) == len(self.freeze)
-        _check("freeze", self.freeze, some, "one or two of encoder, recurrence, decoder")
-        for name in self.callbacks:
-            _check("callbacks", name, re.fullmatch(r"[\w.]+:[\w.]+", name), "module:factory")
         _ = self.view_range, self.profile_range
 
     @property
@@ -566,11 +468,11 @@ class Config:
         return self.data_dir or "the synthesised set"
 
     def to_flagfile(self) -> str:
-        """A flagfile that gives these settings back."""
+        """A flagfile that gives these settings back, from any folder."""
         lines = ["# Settings of this run. Repeat it, or read it, with --flagfile."]
         for field in dataclasses.fields(self):
             if field.metadata["saved"] and getattr(self, field.name) is not None:
-                lines.append(f"--{field.name}={_to_text(getattr(self, field.name))}")
+                lines.append(f"--{field.name}={_to_text(self._as_saved(field))}")
         return "\n".join(lines) + "\n"
 
     def changed(self, other: "Config") -> dict[str, str]:
@@ -584,8 +486,14 @@ class Config:
             for field in dataclasses.fields(self)
             if field.metadata["saved"]
             and not field.metadata["may_change"]
-            and getattr(self, field.name) != getattr(other, field.name)
+            and self._as_saved(field) != other._as_saved(field)
         }
+
+    def _as_saved(self, field):
+        value = getattr(self, field.name)
+        # A run that is moved keeps its own name; the rest stays where it is.
+        is_fixed = _is_path(field) and field.name != "workdir"
+        return files.absolute(value) if is_fixed else value
 
 
 def _to_text(value):
@@ -597,28 +505,56 @@ def _check(name, value, holds, expected):
         raise InputError(f"Expected --{name} to be {expected}, received {value!r}. Change it.")
 
 
-def parse(argv: list[str], from_run: bool = True) -> Config:
+# === From flags ===
+
+
+def parse(argv: list[str], command: str | None = None) -> Config:
     """Settings from a command line; what comes later on it wins.
 
     Args:
         argv: the command line without the program's name.
-        from_run: start from the settings that the run in `--workdir` saved, if there is one.
+        command: whose it is: flags that are typed have to be ones that it reads, those in
+            flagfiles need not; and what is not given comes from the run in `--workdir`, if the
+            command reads runs. None: any flag, no run.
 
     Raises:
-        InputError: a flag is unknown or its value is of no use.
+        InputError: a flag is unknown, is another command's, or its value is of no use.
     """
-    values = _flag_values(argv)
-    if from_run and values["workdir"]:
-        saved = os.path.join(values["workdir"], "flags.cfg")
-        if os.path.isfile(saved):
-            try:
-                values = _flag_values([f"--flagfile={saved}", *argv])
-            except InputError as error:
-                raise InputError(f"Reading the run's settings, {saved}: {error}") from None
+    values = _values(argv)
+    if command:
+        _check_typed(argv, command)
+        own = {field.name for field in dataclasses.fields(Config) if _is_of(field, command)}
+        anew = "overwrite" in own and values["overwrite"]
+        if "workdir" in own and not anew and _has_settings(values["workdir"]):
+            values = _values(argv, values["workdir"])
     return Config(**values)
 
 
-def _flag_values(argv: list[str]) -> dict:
+def saved_settings(folder: str) -> Config | None:
+    """The settings that the run in a folder saved; None where there is no such run.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    return Config(**_values([], folder)) if _has_settings(folder) else None
+
+
+def _has_settings(folder):
+    return bool(folder) and os.path.isfile(os.path.join(folder, workdir.FLAGS))
+
+
+def _values(argv, run=None):
+    """The value of every setting: given, else that of the run in a folder, else the default."""
+    if run is None:
+        return _converted(_parsed(argv))
+    path = os.path.join(run, workdir.FLAGS)
+    try:
+        return _converted(_parsed([f"--flagfile={path}", *argv]))
+    except InputError as error:
+        raise InputError(f"Reading the run's settings, {path}: {error}") from None
+
+
+def _parsed(argv):
     values = define_flags()
     try:
         rest = values(["command", *argv])[1:]
@@ -630,33 +566,68 @@ def _flag_values(argv: list[str]) -> dict:
             f"Expected flags only, received {' '.join(rest)!r}. Write --name=value; --help lists "
             "the flags."
         )
-    return {
-        field.name: _convert(field, values[field.name].value)
-        for field in dataclasses.fields(Config)
-    }
+    return values
+
+
+def _check_typed(argv, command):
+    words, rest = [], iter(argv)
+    for word in rest:
+        if word in ("--flagfile", "-flagfile"):
+            next(rest, None)
+        elif not word.startswith(("--flagfile=", "-flagfile=")):
+            words.append(word)
+    typed = _parsed(words)
+    for field in dataclasses.fields(Config):
+        if typed[field.name].present and not _is_of(field, command):
+            *most, last = field.metadata["help"]
+            readers = f"{', '.join(most)} and {last} read" if most else f"{last} reads"
+            why = ""
+            if field.name in ("background", "alpha"):
+                why = "What a network expects to see is saved with it. "
+            raise InputError(
+                f"Expected flags that {command} reads, received --{field.name}, which {readers}. "
+                f"{why}Leave it out; --help lists the flags of {command}."
+            )
+
+
+def _is_of(field, command):
+    return command in field.metadata["help"]
 
 
 def define_flags() -> flags.FlagValues:
     """One flag per field of `Config`, in a registry of their own."""
+    define = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        bool | None: flags.DEFINE_bool,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+        Names: flags.DEFINE_list,
+    }
     values = flags.FlagValues()
     for field in dataclasses.fields(Config):
-        args = (field.name, field.default, field.metadata["help"])
+        name, default = field.name, field.default
         if choices := _choices(field):
-            name, default, help_ = args
-            flags.DEFINE_enum(name, default, choices, help_, flag_values=values)
-        elif isinstance(field.type, types.GenericAlias):
-            name, default, help_ = args
-            flags.DEFINE_list(name, [str(x) for x in default], help_, flag_values=values)
-        else:
-            define = {
-                bool: flags.DEFINE_bool,
-                int: flags.DEFINE_integer,
-                bool | None: flags.DEFINE_bool,
-                float: flags.DEFINE_float,
-                str: flags.DEFINE_string,
-            }[field.type]
-            define(*args, flag_values=values)
+            flags.DEFINE_enum(name, default, choices, "", flag_values=values)
+        elif not _is_list(field):
+            define[_kind(field)](name, default, "", flag_values=values)
+        else:  # paths may hold commas themselves
+            kind = str if _is_path(field) else Names
+            define[kind](name, _to_text(default), "", flag_values=values)
     return values
+
+
+def _kind(field):
+    """The type of a setting without its range."""
+    return get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+
+
+def _is_list(field):
+    return get_origin(_kind(field)) is tuple
+
+
+def _is_path(field):
+    return _PATH in getattr(field.type, "__metadata__", ())
 
 
 def _choices(field):
@@ -665,33 +636,78 @@ def _choices(field):
     return tuple(value for value in values if value is not None)
 
 
+def _converted(values):
+    return {
+        field.name: _convert(field, values[field.name].value)
+        for field in dataclasses.fields(Config)
+    }
+
+
 def _convert(field, value):
-    if not isinstance(field.type, types.GenericAlias):
+    texts = value if isinstance(value, list) else [value]
+    # A run's flags.cfg has a line for each.
+    if any(isinstance(text, str) and len(text.splitlines()) > 1 for text in texts):
+        raise InputError(f"Expected --{field.name} on one line, received {value!r}. Change it.")
+    if _is_path(field):
+        return files.split_paths(value) if _is_list(field) else files.expand(value)
+    if not _is_list(field):
         return value
-    kind = get_args(field.type)[0]
+    kind = get_args(_kind(field))[0]
     try:
         return tuple(kind(item.strip()) for item in value if item.strip())
     except ValueError:
         raise InputError(
             f"Expected --{field.name} to be a list of {kind.__name__}s such as "
-            f"{','.join(map(str, field.default)) or '1,2,3'}, received {','.join(value)!r}. "
-            "Change it."
+            f"{_to_text(field.default) or '1,2,3'}, received {','.join(value)!r}. Change it."
         ) from None
 
 
-def help_text(doc: str) -> str:
-    """A command's docstring, then every flag by section."""
+# === Help ===
+
+
+def help_text(doc: str, command: str | None = None) -> str:
+    """A command's docstring, then its flags by section.
+
+    Args:
+        doc: the docstring.
+        command: the name of the command; None: the flags of all commands, with all that there is
+            to say about them.
+    """
+    fields = [f for f in dataclasses.fields(Config) if command is None or _is_of(f, command)]
+    is_long = command is not None and len(fields) > _MOST_SHOWN
     lines = [doc.strip(), "", "--flagfile=FILE: read flags from a file; later flags win."]
-    section = None
-    for field in dataclasses.fields(Config):
-        if field.metadata["section"] != section:
-            section = field.metadata["section"]
-            lines += ["", f"{section} flags:"]
-        value = field.default
-        default = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        choices = _choices(field)
-        shown = f"={'|'.join(choices)}" if choices else ""
-        ending = "" if default in ("", None) else f" (default: {default})"
-        text = f"--{field.name}{shown}: {field.metadata['help']}{ending}"
-        lines += textwrap.wrap(text, 88, initial_indent="  ", subsequent_indent="      ")
+    if command:
+        lines.append("--helpfull: the flags of all commands, and more about each.")
+    for section in dict.fromkeys(field.metadata["section"] for field in fields):
+        lines += ["", f"{section}:"]
+        named = []
+        for field in fields:
+            if field.metadata["section"] != section:
+                continue
+            if is_long and field.metadata["rare"]:
+                named.append(f"--{field.name}")
+            else:
+                lines += _wrapped(_flag_text(field, command, is_long), "      ")
+        lines += _wrapped(" ".join(named), "  ")
     return "\n".join(lines)
+
+
+def _wrapped(text, later):
+    return textwrap.wrap(text, _HELP_WIDTH, initial_indent="  ", subsequent_indent=later)
+
+
+def _flag_text(field, command, is_short):
+    texts = field.metadata["help"]
+    if command:
+        text = texts[command]
+    elif len(set(texts.values())) > 1:
+        text = " ".join(f"{name}: {one}" for name, one in texts.items())
+    else:
+        text = f"{next(iter(texts.values()))} ({', '.join(texts)})"
+    if is_short:
+        text = re.split(r"(?<=\.) ", text)[0]
+    choices = _choices(field)
+    shown = f"={'|'.join(choices)}" if choices else ""
+    default = "" if field.default in (None, "") or field.default is False else field.default
+    ending = f" (default: {_to_text(default)})" if default not in ("", ()) else ""
+    return f"--{field.name}{shown}: {text}{ending}"

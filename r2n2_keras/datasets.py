@@ -1,9 +1,20 @@
 """Where a command's data come from: `--data_dir`, a tree or prepared, or the synthesised set."""
 
-from r2n2_keras import progress
-from r2n2_keras.data import shards, splits, trees
+from r2n2_keras import files, progress
+from r2n2_keras.data import splits, trees
 from r2n2_keras.data.objects import DataSet, Object
 from r2n2_keras.errors import InputError
+
+
+def check_paths(config) -> None:
+    """Tells, without TensorFlow, whether the local files that the settings name are there.
+
+    Raises:
+        InputError: one is not.
+    """
+    files.require(config.data_dir, "data_dir", "folder")
+    files.require(config.exclude, "exclude", "file")
+    files.require(config.split_file, "split_file", "file")
 
 
 def find_data(config) -> DataSet:
@@ -14,11 +25,10 @@ def find_data(config) -> DataSet:
     Raises:
         InputError: there are no such models.
     """
-    excluded = _exclusions(config)
-    if _is_prepared(config):
-        data = shards.read_prepared(config.data_dir, config.categories, excluded)
-        check_rule(config, data, config.data_dir)
-        return data
+    excluded = splits.read_exclusions(config.exclude)
+    if prepared := _prepared(config, excluded):
+        check_rule(config, prepared, config.data_dir)
+        return prepared
     objects, keys = _find_tree(config)
     _tell_unmatched(config, excluded, keys)
     data = splits.split_objects(_without(objects, excluded, config), keys, **config.split_settings)
@@ -36,18 +46,19 @@ def find_objects(config) -> list[Object]:
     Raises:
         InputError: there are no such models.
     """
-    excluded = _exclusions(config)
-    if _is_prepared(config):
-        return shards.read_prepared(config.data_dir, config.categories, excluded).objects
+    excluded = splits.read_exclusions(config.exclude)
+    if prepared := _prepared(config, excluded):
+        return prepared.objects
     return _without(_find_tree(config)[0], excluded, config)
 
 
-def _is_prepared(config):
-    return config.data_dir and shards.is_prepared(config.data_dir)
+def _prepared(config, excluded):
+    """The objects of prepared data; None where `--data_dir` names none."""
+    from r2n2_keras.data import shards  # which imports TensorFlow
 
-
-def _exclusions(config):
-    return splits.read_exclusions(config.exclude)
+    if not (config.data_dir and shards.is_prepared(config.data_dir)):
+        return None
+    return shards.read_prepared(config.data_dir, config.categories, excluded)
 
 
 def _without(objects, excluded, config):

@@ -1,7 +1,5 @@
 """What a user sees of an error: one line."""
 
-import contextlib
-import os
 import re
 
 # What the errors of a graph begin with: where in the code the node was made that failed.
@@ -29,16 +27,3 @@ def reason(error) -> str:
     if summary := _ASSERTION.search(message):
         return summary[1]
     return re.split(r"\n| \[Op:| with body ", message.split("}} ")[-1])[0]
-
-
-@contextlib.contextmanager
-def quiet_libraries():
-    """Nothing that C libraries write to standard error appears; what they raise is raised."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

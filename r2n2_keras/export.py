@@ -28,16 +28,25 @@ from r2n2_keras import command
 
 def main(config):
     """Exports as `config` says."""
+    from r2n2_keras import files, runs
+    from r2n2_keras.errors import InputError
+
     if config.check:
+        files.require(config.check, "check", "folder")
         _check(config.check)
         return
+    model_file = runs.model_file(config)
+    export_dir = runs.output_dir(config, "export_dir", "exports")
+    fewest, most = config.view_range
+    if config.format == "litert" and fewest != most:
+        raise InputError(
+            "Expected one number of views, which is all that a LiteRT file takes, received "
+            f"--num_views={config.num_views}. Give --num_views=N."
+        )
 
-    from r2n2_keras import runs
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.serving import model_card, version_folder
 
-    model_file = runs.model_file(config)
-    export_dir = runs.output_dir(config, "export_dir", "exports")
     model = R2N2.from_file(model_file)
     if config.format != "tf_saved_model":
         _export_file(model, export_dir, config)
@@ -67,23 +76,16 @@ def _check(folder):
 
 
 def _export_file(model, export_dir, config):
-    from r2n2_keras.errors import InputError
     from r2n2_keras.serving import formats
 
     if config.format == "onnx":
         path = os.path.join(export_dir, "model.onnx")
         checked = formats.export_onnx(model, path)
     else:
-        fewest, most = config.view_range
-        if fewest != most:
-            raise InputError(
-                "Expected one number of views, which is all that a LiteRT file takes, received "
-                f"--num_views={config.num_views}. Give --num_views=N."
-            )
         path = os.path.join(export_dir, "model.tflite")
-        checked = formats.export_litert(model, path, views=most)
+        checked = formats.export_litert(model, path, views=config.view_range[1])
     print(f"Wrote {path}; {checked}.")
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "export")

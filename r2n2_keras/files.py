@@ -1,8 +1,80 @@
-"""Files and folders that appear under their final name only when they are whole."""
+"""Paths as people type them, and files that appear under their final name only when whole."""
 
 import contextlib
 import os
 import shutil
+
+from r2n2_keras.errors import InputError
+
+
+def expand(path: str) -> str:
+    """The path with the home that a leading `~` or `~user` stands for.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    expanded = os.path.expanduser(path)
+    if path.startswith("~") and expanded == path:
+        raise InputError(
+            f"Expected a path, received {path}: the home of {path.split('/')[0]} is not known. "
+            "Write the folder out; a file whose name begins so is ./~name."
+        )
+    return expanded
+
+
+def split_paths(text: str) -> tuple[str, ...]:
+    """The paths in a text, with commas between them; a path that exists may hold commas itself.
+
+    Raises:
+        InputError: a path begins with the name of an unknown user.
+    """
+    pieces, paths = text.split(","), []
+    while pieces:
+        for end in range(len(pieces), 0, -1):
+            joined = ",".join(pieces[:end])
+            found = [name for name in (joined, joined.strip()) if os.path.exists(expand(name))]
+            if found or end == 1:
+                break
+        paths.append(expand(found[0] if found else joined.strip()))
+        pieces = pieces[end:]
+    return tuple(path for path in paths if path)
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL, such as gs://bucket/folder."""
+    return "://" in path
+
+
+def absolute(path: str) -> str:
+    """The path from the root; none and URLs stay what they are."""
+    return os.path.abspath(path) if path and not is_url(path) else path
+
+
+def require(path: str, flag: str, what: str = "") -> None:
+    """Tells whether what a flag names is there; URLs are not asked.
+
+    Args:
+        path: the path; empty where the flag is not given.
+        flag: the flag's name.
+        what: "file" or "folder" where it has to be one of them.
+
+    Raises:
+        InputError: it is not, or is the other one.
+    """
+    if not path or is_url(path):
+        return
+    is_folder = os.path.isdir(path)
+    wrong = {"file": is_folder, "folder": not is_folder}.get(what, False)
+    if not os.path.exists(path):
+        found = "does not exist"
+    elif wrong:
+        found = "is a folder" if is_folder else "is no folder"
+    else:
+        return
+    expected = f"a {what}" if what else "a file or a folder"
+    raise InputError(
+        f"Expected {expected}, received --{flag}={path}, which {found}. Check the path."
+    )
 
 
 @contextlib.contextmanager

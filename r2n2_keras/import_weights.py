@@ -2,6 +2,10 @@
 
     python -m r2n2_keras.import_weights --source=theano --weights=ResidualGRUNet.npy --out=m.keras
     python -m r2n2_keras.import_weights --source=notebook --weights=notebook.npz --out=m.keras
+    python -m r2n2_keras.import_weights --source=theano --weights=GRUNet.npy --alpha=threshold ...
+
+--background and --alpha are what the network was trained to see behind an object. They are saved
+with it, and whatever feeds it does as they say: the original's networks take --alpha=threshold.
 
 theano: the .npy file that the original's code saves, read without running the pickle in it. Its
 arrays tell the network: 63 are res_gru_3, 33 are gru_3 or gru_1. The original's 3D-LSTM networks
@@ -54,6 +58,7 @@ def main(config):
 
 def _check_flags(config):
     from r2n2_keras.errors import InputError
+    from r2n2_keras.files import require
 
     if not config.source:
         raise InputError(
@@ -62,6 +67,7 @@ def _check_flags(config):
         )
     if not config.weights:
         raise InputError("Expected --weights=FILE to import, received none. Give one.")
+    require(config.weights, "weights", "file")
     if not config.out.endswith(".keras"):
         raise InputError(
             f"Expected --out=FILE.keras to write, received {config.out or 'none'}. Give a name "
@@ -76,7 +82,7 @@ def _check_flags(config):
             "Expected --swap_yz with --source=notebook only, received it with --source=theano, "
             "whose networks answer [x, y, z]. Leave it out."
         )
-    if os.path.exists(config.out) and os.path.exists(config.weights):
+    if os.path.exists(config.out):
         if os.path.samefile(config.out, config.weights):
             raise InputError(
                 f"Expected --out to be another file than --weights, received {config.out} for both."
@@ -113,4 +119,4 @@ def _model(config):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "import_weights")

@@ -6,8 +6,7 @@
 
 The network expects the object centred on a plain background or cut out by alpha. Without --images,
 three renderings (or those of --view_ids) of a model that the run held out are used. Pictures are
-PNG, JPEG, BMP or GIF files; with the extra `io` also WebP (from TensorFlow 2.20 on without), TIFF
-and AVIF. Photos are turned upright as their Exif data say.
+PNG, JPEG, BMP, GIF, WebP, TIFF or AVIF files. Photos are turned upright as their Exif data say.
 
 Writes to --out: prediction.npz (occupancy and voxels, [x, y, z] with y up), prediction.binvox and
 prediction.png, the pictures beside the predicted voxels.
@@ -25,40 +24,47 @@ def main(config):
     """Predicts as `config` says."""
     import numpy as np
 
-    from r2n2_keras import runs
-    from r2n2_keras.data.photos import read_views
-    from r2n2_keras.model.r2n2 import R2N2
+    from r2n2_keras import datasets, runs
     from r2n2_keras.outputs import files
 
-    files.check_formats(config.formats)
     model_file = runs.model_file(config)
     out = runs.output_dir(config, "out", "prediction")
+    paths = _paths(config)
+    if not paths:
+        datasets.check_paths(config)
+    files.check_formats(config.formats)
+
+    from r2n2_keras.data.photos import read_file, read_views
+    from r2n2_keras.model.r2n2 import R2N2
+
     model = R2N2.from_file(model_file)
-    views, truth = _views(config)
+    if paths:
+        views, truth = [(path, read_file(path)) for path in paths], None
+    else:
+        views, truth = _held_out(config)
     images = read_views(views, model.image_spec)
     occupancy = model.predict(images[None], verbose=0)[0]
-    occupied = np.mean(occupancy > config.threshold)
+    voxels = occupancy > config.threshold
     number = "1 view" if len(views) == 1 else f"{len(views)} views"
-    print(f"{number}: {occupied:.1%} of {occupancy.size:,} voxels are occupied.")
-    for path in files.write_prediction(
-        out, images, occupancy, config.threshold, config.formats, truth
-    ):
+    print(f"{number}: {np.mean(voxels):.1%} of {occupancy.size:,} voxels are occupied.")
+    prediction = files.Prediction(images, occupancy, voxels, truth)
+    for path in files.write_prediction(out, prediction, config.formats):
         print(f"Wrote {path}")
 
 
-def _views(config):
-    """Names and bytes of the views, and the true voxels where they are known."""
-    from r2n2_keras.data.photos import read_file
-
-    if not config.images:
-        return _held_out(config)
-    return [(path, read_file(path)) for path in _paths(config)], None
-
-
 def _paths(config):
+    """The pictures that --images names."""
     from r2n2_keras.errors import InputError
+    from r2n2_keras.files import require
 
-    if len(config.images) > 1 or not os.path.isdir(config.images[0]):
+    if len(config.images) != 1 or not os.path.isdir(config.images[0]):
+        for path in config.images:
+            require(path, "images", "file")
+        if not (config.images or config.workdir):
+            raise InputError(
+                "Expected --images=FILE,FILE,... or a folder of pictures, received none. Give the "
+                "views of one object."
+            )
         return config.images
     folder = config.images[0]
     names = sorted(n for n in os.listdir(folder) if n.lower().endswith(_PICTURES))
@@ -77,11 +83,6 @@ def _held_out(config):
     from r2n2_keras.data.pipeline import require_views, view_name
     from r2n2_keras.errors import InputError
 
-    if not config.workdir:
-        raise InputError(
-            "Expected --images=FILE,FILE,... or a folder of pictures, received none. Give the "
-            "views of one object."
-        )
     split_file = os.path.join(config.workdir, workdir.SPLIT)
     held_out = splits.load_split(split_file, datasets.find_objects(config)).parts["test"]
     if not held_out:
@@ -97,4 +98,4 @@ def _held_out(config):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "predict")

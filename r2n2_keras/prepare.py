@@ -28,12 +28,11 @@ from r2n2_keras import command
 
 def main(config):
     """Prepares data as `config` says."""
+    _check_flags(config)
+
     from r2n2_keras import progress
-    from r2n2_keras.errors import InputError
     from r2n2_keras.preparation import archives, conversion, prepare_summary, shard_writer
 
-    if not config.out:
-        raise InputError("Expected --out=DIR to write to, received none. Give one.")
     started = time.monotonic()
     choice = _choice(config)
     renderings_path, voxels_path = _paths(config)
@@ -48,17 +47,34 @@ def main(config):
     prepare_summary.print_summary(result, config.out, time.monotonic() - started)
 
 
-def _choice(config):
-    """What the settings say to keep."""
-    from r2n2_keras.data import splits
+def _check_flags(config):
+    """Refuses what flags and files show to be wrong, before TensorFlow is there."""
+    from r2n2_keras import datasets, files
     from r2n2_keras.errors import InputError
-    from r2n2_keras.preparation import conversion
 
+    if not config.out:
+        raise InputError("Expected --out=DIR to write to, received none. Give one.")
+    missing = [flag for flag in ("renderings", "voxels") if not getattr(config, flag)]
+    if missing and not config.data_dir:
+        raise InputError(
+            f"Expected --renderings and --voxels, or --data_dir, received no "
+            f"{' and no '.join('--' + flag for flag in missing)}. Give archives or folders."
+        )
+    datasets.check_paths(config)
+    files.require(config.renderings, "renderings")
+    files.require(config.voxels, "voxels")
     if config.split and not config.split_rule:
         raise InputError(
             f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
             f"{config.split}. Every part is prepared: change it or leave it out."
         )
+
+
+def _choice(config):
+    """What the settings say to keep."""
+    from r2n2_keras.data import splits
+    from r2n2_keras.preparation import conversion
+
     return conversion.Choice(
         split_rule=config.split_settings,
         categories=config.categories,
@@ -74,14 +90,9 @@ def _paths(config):
     from r2n2_keras.data import remote, shards
     from r2n2_keras.errors import InputError
 
-    missing = [flag for flag in ("renderings", "voxels") if not getattr(config, flag)]
-    if missing and not config.data_dir:
-        raise InputError(
-            f"Expected --renderings and --voxels, or --data_dir, received no "
-            f"{' and no '.join('--' + flag for flag in missing)}. Give archives or folders."
-        )
     remote.require(config.data_dir)
-    if missing and shards.is_prepared(config.data_dir):
+    is_missing = not (config.renderings and config.voxels)
+    if is_missing and shards.is_prepared(config.data_dir):
         raise InputError(
             f"Expected a tree to prepare, received --data_dir={config.data_dir}, which is prepared "
             "data. Train on it, or give the tree or the archives that it was made of."
@@ -93,4 +104,4 @@ def _paths(config):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "prepare")

@@ -36,4 +36,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "synthesize")

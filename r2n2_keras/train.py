@@ -1,19 +1,25 @@
 """Trains 3D-R2N2 on renderings and voxels.
 
-    python -m r2n2_keras.train --flagfile=configs/quicksetup.cfg
-    python -m r2n2_keras.train --model=notebook --data_dir=DIR --workdir=runs/mine
+    python -m r2n2_keras.train --flagfile=configs/quickstart.cfg
+    python -m r2n2_keras.train --model=res_gru_3 --data_dir=DIR --workdir=runs/mine
+    python -m r2n2_keras.train --workdir=runs/mine
+    python -m r2n2_keras.train --workdir=runs/mine --steps=90000
 
 DIR holds ShapeNetRendering/<synset>/<model>/rendering/NN.png and
 ShapeNetVox32/<synset>/<model>/model.binvox, or is a folder that `prepare` wrote; it may be a URL.
 Without --data_dir a set of procedural furniture is made once and cached.
 
 Writes to --workdir: flags.cfg, split.json, checkpoints/, metrics.csv, curves.png, tensorboard/ and
-model.keras, the best model by validation IoU. The same command on the same workdir goes on where it
-stopped, whatever stopped it; --overwrite starts afresh. SIGTERM and SIGINT (Ctrl-C) save and stop.
+model.keras, the best model by validation IoU. SIGTERM and SIGINT (Ctrl-C) save and stop. --workdir
+alone, the third line above, goes on with a run, whatever stopped it, under the settings that it
+saved; a flag that would change what is trained on what is refused. --overwrite starts afresh.
+
+The default --model is `notebook`, the PyTorch notebook's network; the paper's best is `res_gru_3`.
 
 Several machines: the same command on each, with TF_CONFIG in the environment; export/README.md.
 """
 
+import contextlib
 import os
 import sys
 
@@ -22,27 +28,18 @@ from r2n2_keras import command
 
 def main(config):
     """Trains as `config` says."""
+    _check_flags(config)
+
     import keras
     import tensorflow as tf
 
     from r2n2_keras import datasets, runs, workdir
     from r2n2_keras.data import splits
-    from r2n2_keras.errors import InputError
     from r2n2_keras.training import callbacks as callbacks_lib
     from r2n2_keras.training import distribution, loop, setup
+    from r2n2_keras.training.cluster import read_cluster
 
-    if config.weights:
-        raise InputError(
-            "Expected --weights with import_weights only, received it with train, which starts "
-            "from fresh weights or goes on with the run in --workdir. Leave it out."
-        )
-    if config.split and not config.split_rule:
-        raise InputError(
-            f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
-            f"{config.split}. Training takes the train models: change it or leave it out."
-        )
-    runs.check_workdir(config)
-    cluster = distribution.read_cluster()
+    cluster = read_cluster()
     strategy = distribution.strategy_for(
         config.strategy, config.cpu_devices, cluster, config.worker_timeout
     )
@@ -71,19 +68,36 @@ def main(config):
     with distribution.explaining_lost_workers(cluster):
         agreement = setup.to_agree_on(config, replicas, parts)
         distribution.check_agreement(strategy, cluster, agreement)
-    if cluster.is_chief and not config.dry_run:
-        runs.open_workdir(config)
-        if not os.path.isfile(split_file):  # a run keeps its split, whatever joins the data
-            splits.save_split(split_file, data)
-    summarise = None
-    if cluster.is_chief and not config.dry_run:
-        from r2n2_keras.outputs.summaries import Summaries
+    writes = cluster.is_chief and not config.dry_run
+    with runs.opened(config) if writes else contextlib.nullcontext():
+        summarise = None
+        if writes:
+            from r2n2_keras.outputs.summaries import Summaries
 
-        summarise = Summaries(config.workdir, config.threshold).write
-    stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
+            if not os.path.isfile(split_file):  # a run keeps its split, whatever joins the data
+                splits.save_split(split_file, data)
+            summarise = Summaries(config.workdir, config.threshold, config.loss).write
+        stopped_by = loop.train(config, strategy, cluster, parts, callbacks, weights, summarise)
     if stopped_by:
         sys.exit(128 + stopped_by)
 
 
+def _check_flags(config):
+    """Refuses what flags and files show to be wrong, before TensorFlow is there."""
+    from r2n2_keras import datasets, runs, workdir
+    from r2n2_keras.errors import InputError
+    from r2n2_keras.model.loading import check_model_file
+
+    if config.split and not config.split_rule:
+        raise InputError(
+            f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
+            f"{config.split}. Training takes the train models: change it or leave it out."
+        )
+    runs.check_workdir(config)
+    datasets.check_paths(config)
+    if config.init_from and (config.overwrite or not workdir.has_checkpoint(config.workdir)):
+        check_model_file(workdir.model_file(config.init_from))
+
+
 if __name__ == "__main__":
-    command.run(main, __doc__, from_run=False)
+    command.run(main, __doc__, "train")

@@ -21,12 +21,15 @@ prepare as --exclude.
 """
 
 import os
+import shlex
 
 from r2n2_keras import command
 
 
 def main(config):
     """Validates as `config` says."""
+    _check_flags(config)
+
     from rich.console import Console
 
     from r2n2_keras import progress
@@ -35,7 +38,6 @@ def main(config):
     from r2n2_keras.preparation import validate_summary as shown
     from r2n2_keras.preparation import validation
 
-    _check_flags(config)
     excluded = splits.read_exclusions(config.exclude)
     with progress.Bar(Console(stderr=True)) as bar:  # the report may go to a file
         report = validation.validate(
@@ -57,6 +59,7 @@ def main(config):
 
 
 def _check_flags(config):
+    from r2n2_keras import datasets
     from r2n2_keras.errors import InputError
 
     if not config.data_dir:
@@ -66,6 +69,7 @@ def _check_flags(config):
             "Expected --views=N, how many views each model should have, received "
             f"{','.join(map(str, config.views))}. Give one number, or none: as most have."
         )
+    datasets.check_paths(config)
     folder = os.path.dirname(os.path.abspath(config.fix_list))
     if config.fix_list and (os.path.isdir(config.fix_list) or not os.path.isdir(folder)):
         raise InputError(
@@ -83,11 +87,11 @@ def _conclusion(config, report):
     parts += [count(whole, "error") + " of no single model"] if whole else []
     advice = "Mend what is listed above"
     if bad and config.fix_list:
-        advice += f", or leave the models out by --exclude={config.fix_list}"
+        advice += f", or leave the models out by --exclude={shlex.quote(config.fix_list)}"
     elif bad:
         advice += ", or have the models to leave out written by --fix_list=FILE"
     return f"Expected sound data in {config.data_dir}, received {' and '.join(parts)}. {advice}."
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, "validate")

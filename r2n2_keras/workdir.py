@@ -1,5 +1,6 @@
 """The folder of a run: what is in it, and its `metrics.csv`."""
 
+import contextlib
 import csv
 import fcntl
 import os
@@ -28,28 +29,37 @@ COLUMNS = (
 )
 
 
+def model_file(path: str) -> str:
+    """The model that a path names: that of a run in a folder, else the file itself."""
+    return os.path.join(path, MODEL) if os.path.isdir(path) else path
+
+
 def has_checkpoint(workdir: str) -> bool:
     """Whether there is a checkpoint, sound or not, to go on from."""
     folder = os.path.join(workdir, CHECKPOINTS)
     return os.path.isdir(folder) and any(name.startswith("step-") for name in os.listdir(folder))
 
 
-def lock(folder):
-    """Keeps other processes from training in a folder for as long as this process lives.
+@contextlib.contextmanager
+def locked(folder):
+    """A context in which nothing else trains in a folder.
 
     Raises:
-        InputError: one does.
+        InputError: something does.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(
-            f"Expected a --workdir in which nothing trains, received {folder}, where another "
-            "process does. Stop it, or give another --workdir."
-        ) from None
-    except OSError:  # a file system without locks
+        # Some file systems have no locks.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"Expected a --workdir in which nothing trains, received {folder}, where "
+                    "another process does. Stop it, or give another --workdir."
+                ) from None
+        yield
+    finally:
         os.close(handle)
 
 

@@ -1,11 +1,11 @@
 """Settings and flags, and the flagfiles in configs/."""
 
+import importlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import succeed
 
 from r2n2_keras import config
 from r2n2_keras.errors import InputError
@@ -31,10 +31,94 @@ def test_a_flagfile_gives_the_settings_back(tmp_path):
 def test_the_command_line_wins_over_the_run(tmp_path):
     run = config.Config(workdir=str(tmp_path), model="tiny", seed=7, batch_size=4)
     (tmp_path / "flags.cfg").write_text(run.to_flagfile())
-    settings = config.parse([f"--workdir={tmp_path}", "--seed=8"])
-    assert (settings.model, settings.batch_size, settings.seed) == ("tiny", 4, 8)
-    fresh = config.parse([f"--workdir={tmp_path}", "--seed=8"], from_run=False)
-    assert fresh.model == config.Config().model
+    (tmp_path / "mine.cfg").write_text("--batch_size=6\n--eval_views=2\n")
+    flags = [f"--workdir={tmp_path}", f"--flagfile={tmp_path}/mine.cfg"]
+    settings = config.parse([*flags, "--steps=8"], "train")
+    assert (settings.model, settings.seed, settings.batch_size) == ("tiny", 7, 6)
+    assert (settings.steps, settings.eval_views) == (8, (2,))
+    assert config.parse(flags[:1], "evaluate").model == "tiny"
+    for command, anew in (("train", ["--overwrite"]), ("synthesize", []), (None, [])):
+        flags = anew if command == "synthesize" else [*flags[:1], *anew]
+        assert config.parse(flags, command).model == "notebook"
+
+
+# Which flags a command reads
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "readers"),
+    [
+        ("train", "--views=5", "prepare, synthesize and validate read"),
+        ("train", "--weights=m.npy", "import_weights reads"),
+        ("train", "--eval_views=2", "evaluate reads"),
+        ("evaluate", "--alpha=threshold", "train and import_weights read"),
+        ("predict", "--background=3", "train and import_weights read"),
+        ("export", "--noswap_yz", "import_weights reads"),
+        ("synthesize", "-workdir=run", "train, evaluate, predict, export and serve read"),
+        ("validate", "--num_views=3", "train and export read"),
+    ],
+)
+def test_a_typed_flag_of_another_command_is_refused(command, flag, readers, tmp_path):
+    name = flag.strip("-").removeprefix("no").partition("=")[0]
+    line = f"^Expected flags that {command} reads, received --{name}, which .*Leave it out"
+    with pytest.raises(InputError, match=line) as error:
+        config.parse([flag], command)
+    assert sorted(_words(readers)) == sorted(_words(str(error.value), after="which ", to=". "))
+    # In a flagfile it is taken: the one that a run saved works with every command.
+    (tmp_path / "flags.cfg").write_text(f"{flag}\n")
+    for given in (f"--flagfile={tmp_path}/flags.cfg", f"-flagfile {tmp_path}/flags.cfg"):
+        assert config.parse(given.split(), command) == config.parse([flag])
+        with pytest.raises(InputError, match=f"received --{name}, which"):
+            config.parse([*given.split(), flag], command)
+
+
+def _words(text, after="", to=None):
+    text = text.partition(after)[2] if after else text
+    text = text.partition(to)[0] if to else text
+    return text.replace(",", "").replace(" and ", " ").split()
+
+
+def test_what_a_network_sees_comes_with_it():
+    with pytest.raises(InputError, match="What a network expects to see is saved with it"):
+        config.parse(["--alpha=composite"], "evaluate")
+
+
+# Paths
+
+
+def test_a_home_is_meant_by_every_flag_that_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "flags.cfg").write_text("--seed=7\n--init_from=~/m.keras\n")
+    settings = config.parse(["--workdir=~/run"], "train")
+    assert (settings.seed, settings.init_from) == (7, f"{tmp_path}/m.keras")
+    paths = (
+        "data_dir exclude split_file renderings voxels fix_list workdir init_from model_file out "
+        "images export_dir check model_config_file monitoring_config_file weights"
+    ).split()
+    for name in paths:
+        rule = ["--split=pix2vox"] if name == "split_file" else []
+        value = getattr(config.parse([f"--{name}=~/x", *rule]), name)
+        assert value == ((f"{tmp_path}/x",) if name == "images" else f"{tmp_path}/x")
+        with pytest.raises(InputError, match="the home of ~no-such-user is not known"):
+            config.parse([f"--{name}=~no-such-user/x"])
+
+
+def test_a_run_names_its_files_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = config.Config(data_dir="data", exclude="bad.txt", workdir="run")
+    saved = run.to_flagfile().splitlines()
+    for line in (f"--data_dir={tmp_path}/data", f"--exclude={tmp_path}/bad.txt", "--workdir=run"):
+        assert line in saved
+    assert "--split_file=" in saved
+    assert config.Config(exclude=f"{tmp_path}/bad.txt").changed(run) == {}
+    assert "--data_dir=gs://a/b" in config.Config(data_dir="gs://a/b").to_flagfile()
+
+
+def test_a_value_is_one_line():
+    for name in ("data_dir", "categories", "images"):
+        with pytest.raises(InputError, match=f"--{name} on one line"):
+            config.parse([f'--{name}="data\n--seed=3"'])
 
 
 def test_what_a_run_may_not_change():
@@ -125,11 +209,31 @@ def test_fixed_views_set_the_range():
     assert config.Config(view_ids=(3, 11, 17)).view_range == (3, 3)
 
 
-def test_help_names_every_flag_once():
+def test_the_whole_help_names_every_flag_once():
     lines = config.help_text("Does a thing.").splitlines()
     assert lines[0] == "Does a thing."
     for name in config.Config.__dataclass_fields__:
         assert sum(line.startswith((f"  --{name}:", f"  --{name}=")) for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    "train evaluate predict export serve prepare validate synthesize import_weights".split(),
+)
+def test_help_is_short_teaches_and_names_what_the_command_reads(command):
+    module = importlib.import_module(f"r2n2_keras.{command}")
+    lines = config.help_text(module.__doc__, command).splitlines()
+    assert lines[2].startswith(f"    python -m r2n2_keras.{command} --")
+    assert max(map(len, lines)) <= 100
+    lines = lines[len(module.__doc__.strip().splitlines()) :]
+    assert sum(bool(line.strip()) for line in lines) <= 40
+    assert sum(line.startswith("  ") for line in lines) <= 30
+    words = " ".join(lines).replace(":", " ").replace("=", " ").split()
+    fields = config.Config.__dataclass_fields__.values()
+    own = {f"--{field.name}" for field in fields if command in field.metadata["help"]}
+    assert {word for word in words if word.startswith("--")} >= own
+    shown = {line.split()[0].strip(":").partition("=")[0] for line in lines if line[:4] == "  --"}
+    assert shown <= own
 
 
 def test_the_configs_of_the_issue_are_there():
@@ -145,6 +249,12 @@ def test_shipped_config_opens_with_what_it_is(path):
     assert "Score:" in text
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where the furniture of all dry runs is kept."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -153,17 +263,12 @@ def test_shipped_config_opens_with_what_it_is(path):
     ],
     ids=lambda path: path.name,
 )
-def test_shipped_config_dry_runs(path, tmp_path):
+def test_shipped_config_dry_runs(path, tmp_path, cache):
     # Few models and a small batch: enough to build everything and make some steps.
-    command = [sys.executable, "-m", "r2n2_keras.train", f"--flagfile={path}", "--dry_run"]
-    command += ["--models_per_category=12", "--batch_size=2"]
-    env = {**os.environ, "R2N2_CACHE": str(tmp_path / "cache")}
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=env
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "Dry run: 3 steps done" in result.stdout
-    assert [entry.name for entry in tmp_path.iterdir()] == ["cache"]
+    flags = (f"--flagfile={path}", "--dry_run", "--models_per_category=5", "--batch_size=2")
+    printed = succeed("train", *flags, cwd=tmp_path, R2N2_CACHE=str(cache))
+    assert "Dry run: 3 steps done" in printed
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("preset", ["lstm_1", "gru_1", "lstm_3", "gru_3", "res_gru_3"])

@@ -26,6 +26,22 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def home(tree, tmp_path_factory) -> Path:
+    """A folder in which `run` was trained, evaluated, predicted with and exported; not to change.
+
+    Each command has a process of its own here, and shares pytest's in most other tests.
+    """
+    from commands import TRAIN, process, succeed
+
+    folder = tmp_path_factory.mktemp("home")
+    succeed("train", *TRAIN, f"--data_dir={tree}", cwd=folder, how=process)
+    succeed("evaluate", "--workdir=run", "--eval_views=1,3", cwd=folder, how=process)
+    succeed("predict", "--workdir=run", cwd=folder, how=process)
+    succeed("export", "--workdir=run", cwd=folder, how=process)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real 3D-R2N2 files that R2N2_REAL_DATA names; skips where there is none."""
     folder = os.environ.get("R2N2_REAL_DATA")

@@ -3,16 +3,16 @@
 import json
 import os
 import resource
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from commands import TRAIN, fail, succeed
+from commands import TRAIN, fail, process, succeed
+from training_runs import addresses_of, checkpoint_steps
 
 from r2n2_keras.model.r2n2 import R2N2
 
@@ -29,17 +29,11 @@ def _start(*flags, cwd, **popen):
 def _await_checkpoint(folder, process, after=0):
     """Waits until there is a checkpoint of a later step."""
     while process.poll() is None:
-        steps = _steps(folder)
+        steps = checkpoint_steps(folder)
         if steps and steps[-1] > after:
             return
         time.sleep(0.02)
     raise AssertionError(process.communicate()[1])
-
-
-def _steps(folder):
-    folder = folder / "checkpoints"
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(int(name[5:]) for name in names if name.startswith("step-"))
 
 
 @pytest.mark.parametrize(
@@ -48,16 +42,16 @@ def _steps(folder):
 )
 def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, code):
     flags = (*ONE, f"--data_dir={tree}", "--workdir=run", "--checkpoint_every_steps=2")
-    process = _start(*flags, "--steps=100000", cwd=tmp_path)
-    _await_checkpoint(tmp_path / "run", process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    stopped = _start(*flags, "--steps=100000", cwd=tmp_path)
+    _await_checkpoint(tmp_path / "run", stopped)
+    stopped.send_signal(number)
+    out, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == code, err
     (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
-    assert _steps(tmp_path / "run")[-1] == step
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
     assert "The same command goes on from there" in out
     assert "Traceback" not in err
-    again = succeed("train", *flags, f"--steps={step + 1}", cwd=tmp_path)
+    again = succeed("train", "--workdir=run", f"--steps={step + 1}", cwd=tmp_path)
     assert f"Going on at step {step} of {step + 1}" in again
     assert "Next: python -m r2n2_keras.evaluate --workdir=run" in again
 
@@ -67,21 +61,21 @@ def _limit_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 
 
-def test_a_full_disk_spoils_nothing(tree, tmp_path):
-    flags = (*ONE, f"--data_dir={tree}", "--workdir=run")
-    succeed("train", *flags, "--steps=2", cwd=tmp_path)
+def test_a_full_disk_spoils_nothing(home, tmp_path):
+    shutil.copytree(home / "run", tmp_path / "run")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     kept = {path: path.read_bytes() for path in files if "tensorboard" not in str(path)}
-    process = _start(*flags, "--steps=4", cwd=tmp_path, preexec_fn=_limit_files)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    flags = ("--workdir=run", "--steps=5")
+    stopped = _start(*flags, cwd=tmp_path, preexec_fn=_limit_files)
+    _, err = stopped.communicate(timeout=300)
+    assert stopped.returncode == 1
     (line,) = err.strip().splitlines()
     assert line.startswith("error: Expected to write")
     assert "too large" in line
     kept.pop(tmp_path / "run" / "flags.cfg")  # has the new --steps
     assert {path: path.read_bytes() for path in kept} == kept
     assert not list((tmp_path / "run").rglob("*partial*"))
-    assert "Going on at step 2 of 4" in succeed("train", *flags, "--steps=4", cwd=tmp_path)
+    assert "Going on at step 3 of 5" in succeed("train", *flags, cwd=tmp_path)
 
 
 def test_a_workdir_that_cannot_be_written(tree, tmp_path):
@@ -98,9 +92,12 @@ def test_callbacks_that_cannot_be_had(tree, tmp_path):
 
 
 def test_a_start_from_weights_of_another_network(tree, tmp_path):
-    flags = (*TRAIN, f"--data_dir={tree}", "--init_from=other.keras")
-    assert "other.keras, which does not exist" in fail("train", *flags, cwd=tmp_path)
-    R2N2.from_preset("tiny", hidden_channels=8).save(tmp_path / "other.keras")
+    flags = (*TRAIN, f"--data_dir={tree}", "--init_from=other")
+    line = fail("train", *flags, cwd=tmp_path)
+    assert "Expected a trained model, received other, which does not exist" in line
+    (tmp_path / "other").mkdir()
+    assert "other/model.keras, which does not exist" in fail("train", *flags, cwd=tmp_path)
+    R2N2.from_preset("tiny", hidden_channels=8).save_to_preset(tmp_path / "other")
     assert "whose hidden_channels differ" in fail("train", *flags, cwd=tmp_path)
     assert not (tmp_path / "run").exists()
 
@@ -108,16 +105,8 @@ def test_a_start_from_weights_of_another_network(tree, tmp_path):
 # === Several workers ===
 
 
-def _addresses(count):
-    with ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
-
-
 def _start_workers(count, *flags, cwd):
-    addresses = _addresses(count)
+    addresses = addresses_of(count)
     return [
         _start(*flags, cwd=cwd, env={**os.environ, "TF_CONFIG": json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -156,8 +145,8 @@ def test_one_device_two_devices_two_and_three_workers_train_alike(tree, tmp_path
         *ONE, f"--data_dir={tree}", "--batch_size=6", "--steps=20", "--evaluate_every_steps=10",
         "--learning_rate=1e-4", "--l2=2.5e-5", "--clip_norm=0.1", "--callbacks=losses:Losses",
     )  # fmt: skip
-    outputs = {"one": [succeed("train", *flags, "--workdir=one", cwd=tmp_path)]}
-    two = succeed("train", *flags, "--workdir=two", "--cpu_devices=2", cwd=tmp_path)
+    outputs = {"one": [succeed("train", *flags, "--workdir=one", cwd=tmp_path, how=process)]}
+    two = succeed("train", *flags, "--workdir=two", "--cpu_devices=2", cwd=tmp_path, how=process)
     assert "Replicas: 2." in two
     outputs["two devices"] = [two]
     for count in (2, 3):
@@ -207,7 +196,7 @@ def test_a_worker_that_is_told_to_stop_stops_all(tree, tmp_path):
     (chief, out, err), (worker, _, _) = _ended(processes)
     assert (chief, worker) == (143, 143), err
     (step,) = [int(line.split()[3]) for line in out.splitlines() if "Stopped at step" in line]
-    assert _steps(tmp_path / "run")[-1] == step
+    assert checkpoint_steps(tmp_path / "run")[-1] == step
 
 
 @pytest.mark.slow
@@ -215,7 +204,7 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
     flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--overwrite")
     kept = tmp_path / "run" / "checkpoints" / "step-000000001"
     kept.mkdir(parents=True)
-    addresses = _addresses(2)
+    addresses = addresses_of(2)
     processes = [
         _start(*flags, f"--l2={index}", cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -229,9 +218,9 @@ def test_workers_with_other_settings_are_told(tree, tmp_path):
 
 
 def test_a_worker_that_never_joins(tree, tmp_path):
-    here, gone = _addresses(2)
+    here, gone = addresses_of(2)
     cluster = {"cluster": {"worker": [here, gone]}, "task": {"type": "worker", "index": 0}}
     flags = (*ONE, f"--data_dir={tree}", "--steps=3", "--workdir=run", "--worker_timeout=2")
-    line = fail("train", *flags, cwd=tmp_path, TF_CONFIG=json.dumps(cluster))
+    line = fail("train", *flags, cwd=tmp_path, how=process, TF_CONFIG=json.dumps(cluster))
     assert f"--worker_timeout=2 seconds, received no answer from {gone}" in line
     assert not (tmp_path / "run").exists()

@@ -3,15 +3,68 @@
 As in the original (`lib/data_augmentation.py`) the background's colour, the place of the crop of
 137 to 127 pixels and left or right are drawn for every picture on its own; the voxels are not
 mirrored. Besides, brightness, contrast and saturation can vary. All is a pure function of the seed.
+
+An augmentation is a field of `Augmentation` and an entry of `_PARTS`: which random numbers it
+reads, and what it makes of a `Transform` with them.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from r2n2_keras.data.images import CENTRE_CROP, Transform
 
 _LUMA = (0.299, 0.587, 0.114)  # grey of an RGB colour, ITU-R BT.601
+_BLOCK = 9
+
+
+class _Part(NamedTuple):
+    """An augmentation.
+
+    Attributes:
+        columns: each picture has an endless row of random numbers; these are read by this
+            augmentation alone. The row is drawn in blocks of nine, each from a seed of its own: one
+            more augmentation, on columns that are free, changes nothing that the others draw.
+        change: function of a `Transform`, the setting and what was drawn, float32 `(..., n)` in
+            [0, 1), that gives the changed `Transform`.
+    """
+
+    columns: slice
+    change: Callable
+
+
+def _crop(transform, _, draws):
+    return transform._replace(crop=draws)
+
+
+def _flip(transform, _, draws):
+    return transform._replace(mirrored=draws[..., 0] < 0.5)
+
+
+def _background(transform, levels, draws):
+    lowest, highest = levels
+    return transform._replace(background=lowest + tf.floor(draws * (highest - lowest + 1)))
+
+
+def _jitter(transform, strength, draws):
+    """The linear maps of RGB in [0, 1] that change brightness, contrast and saturation."""
+    factors = 1.0 + strength * (2.0 * draws - 1.0)
+    brightness, contrast, saturation = (factors[..., place, None, None] for place in range(3))
+    to_grey = tf.tile(tf.constant(_LUMA)[:, None], [1, 3])
+    matrix = saturation * tf.eye(3) + (1.0 - saturation) * to_grey
+    # Contrast turns about mid-grey, not the picture's mean: that would be a pass of its own.
+    colour = brightness * contrast * matrix, 0.5 * (1.0 - contrast[..., 0, 0])
+    return transform._replace(colour=colour)
+
+
+_PARTS = {  # the next one reads from column 9 on
+    "random_crop": _Part(slice(0, 2), _crop),
+    "random_flip": _Part(slice(2, 3), _flip),
+    "random_background": _Part(slice(3, 6), _background),
+    "color_jitter": _Part(slice(6, 9), _jitter),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +85,12 @@ class Augmentation:
     random_background: tuple[int, ...] = ()
     color_jitter: float = 0.0
 
+    @classmethod
+    def of(cls, settings) -> "Augmentation":
+        """The augmentation that settings of the same names ask for."""
+        names = (field.name for field in dataclasses.fields(cls))
+        return cls(**{name: getattr(settings, name) for name in names})
+
     def draw(self, seed, shape):
         """Draws for some pictures.
 
@@ -40,35 +99,29 @@ class Augmentation:
             shape: of the pictures, such as `[B, T]`.
 
         Returns:
-            float32 `(B, T, 9)` in [0, 1), for `transforms`; None where nothing is random.
+            float32 `(B, T, n)` in [0, 1), for `transforms`; None where nothing is random.
         """
-        if self == NO_AUGMENTATION:
+        used = self._used()
+        if not used:
             return None
-        return tf.random.stateless_uniform([*shape, 9], seed)
+        end = max(_PARTS[name].columns.stop for name in used)
+        blocks = [
+            tf.random.stateless_uniform([*shape, _BLOCK], seed + [block << 32, 0])
+            for block in range(-(-end // _BLOCK))
+        ]
+        return tf.concat(blocks, axis=-1)
 
     def transforms(self, draws) -> Transform:
-        """The transforms of pictures by what was drawn for them, float32 `(..., 9)`, or None."""
-        if draws is None:
-            return CENTRE_CROP
-        background = None
-        if self.random_background:
-            lowest, highest = self.random_background
-            background = lowest + tf.floor(draws[..., 3:6] * (highest - lowest + 1))
-        return Transform(
-            place=draws[..., :2] if self.random_crop else None,
-            mirrored=draws[..., 2] < 0.5 if self.random_flip else None,
-            background=background,
-            colour=self._colour(draws[..., 6:]) if self.color_jitter else None,
-        )
+        """The transforms of pictures by what was drawn for them, float32 `(..., n)`, or None."""
+        transform = CENTRE_CROP
+        for name, setting in self._used().items():
+            columns, change = _PARTS[name]
+            transform = change(transform, setting, draws[..., columns])
+        return transform
 
-    def _colour(self, draws):
-        """The linear maps of RGB in [0, 1] that change brightness, contrast and saturation."""
-        factors = 1.0 + self.color_jitter * (2.0 * draws - 1.0)
-        brightness, contrast, saturation = (factors[..., place, None, None] for place in range(3))
-        to_grey = tf.tile(tf.constant(_LUMA)[:, None], [1, 3])
-        matrix = saturation * tf.eye(3) + (1.0 - saturation) * to_grey
-        # Contrast turns about mid-grey, not the picture's mean: that would be a pass of its own.
-        return brightness * contrast * matrix, 0.5 * (1.0 - contrast[..., 0, 0])
+    def _used(self):
+        settings = {name: getattr(self, name) for name in _PARTS}
+        return {name: setting for name, setting in settings.items() if setting}
 
 
 NO_AUGMENTATION = Augmentation()

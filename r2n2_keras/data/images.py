@@ -24,14 +24,14 @@ class Transform(NamedTuple):
     front.
 
     Attributes:
-        place: (down, right) in [0, 1): which of the possible crops. None: the centre.
+        crop: (down, right) in [0, 1): which of the possible crops. None: the centre.
         mirrored: scalar bool, left for right. None: no.
         background: float `(3,)`, 0 to 255. None: the network's.
         colour: float `(3, 3)` and a scalar: the object's RGB in [0, 1] becomes `rgb @ a + b`; what
             is composited of it is cut to [0, 1]. None: unchanged.
     """
 
-    place: object = None
+    crop: object = None
     mirrored: object = None
     background: object = None
     colour: object = None
@@ -48,8 +48,8 @@ class Transform(NamedTuple):
 CENTRE_CROP = Transform()
 
 
-def renderings(contents, count, spec, transforms=CENTRE_CROP):
-    """Decodes PNG renderings into what a network takes; see `view`.
+def decode_renderings(contents, count, spec, transforms=CENTRE_CROP):
+    """Decodes PNG renderings into what a network takes; see `to_view`.
 
     Where all of them can be cropped, which is the rule, their size is told from the files' headers,
     and what is drawn or checked once for all of them is not done for each.
@@ -62,10 +62,13 @@ def renderings(contents, count, spec, transforms=CENTRE_CROP):
 
     Returns:
         float32 `(T, H, W, C)` in [0, 1].
+
+    Raises:
+        tf.errors.InvalidArgumentError: see `decode_png`.
     """
     edges, depths = _png_header(contents)
     margins = edges - spec.image_size
-    begins = _crop_begins(margins, transforms.place)
+    begins = _crop_begins(margins, transforms.crop)
 
     def cropped():
         size = [spec.image_size, spec.image_size]
@@ -77,13 +80,16 @@ def renderings(contents, count, spec, transforms=CENTRE_CROP):
 
     def any_size():
         return tf.stack(
-            [view(png(contents[number]), spec, transforms.of(number)) for number in range(count)]
+            [
+                to_view(decode_png(contents[number]), spec, transforms.of(number))
+                for number in range(count)
+            ]
         )
 
     return tf.cond(tf.reduce_all(_croppable(margins) & (depths >= 8)), cropped, any_size)
 
 
-def png(content):
+def decode_png(content):
     """Decodes a PNG into uint8 `(H, W, 4)`.
 
     Raises:
@@ -113,8 +119,8 @@ def _png_header(contents):
         return tf.reverse(edges, [-1]), depths[..., 0]
 
 
-def picture(content, spec, max_pixels=None):
-    """Decodes any picture that TensorFlow knows into what a network takes; see `view`.
+def decode_picture(content, spec, max_pixels=None):
+    """Decodes any picture that TensorFlow knows into what a network takes; see `to_view`.
 
     Grey, grey with alpha, RGB and RGBA are told apart by their channels; of an animation the
     first picture counts.
@@ -129,17 +135,15 @@ def picture(content, spec, max_pixels=None):
     """
     # By itself, as `decode_image` loses a colour that a PNG names as transparent.
     is_png = tf.equal(tf.strings.substr(content, 0, 4), PNG)
-    rgba = tf.cond(
-        is_png,
-        lambda: png(content),
-        lambda: _decode_other(content, max_pixels),
-    )
-    return view(rgba, spec)
+    rgba = tf.cond(is_png, lambda: decode_png(content), lambda: _decode_other(content, max_pixels))
+    return to_view(rgba, spec)
 
 
 def _decode_other(content, max_pixels):
     """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
-    checks = [] if max_pixels is None else [picture_limits.check(content, max_pixels)]
+    checks = [picture_limits.is_no_jpeg_xl(content)]
+    if max_pixels is not None:
+        checks.append(picture_limits.check(content, max_pixels))
     with tf.control_dependencies(checks):
         return _with_alpha(tf.io.decode_image(content, expand_animations=False))
 
@@ -154,7 +158,7 @@ def _with_alpha(pixels):
     return tf.ensure_shape(tf.concat([colour, alpha], axis=-1), (None, None, 4))
 
 
-def view(rgba, spec, transform=CENTRE_CROP):
+def to_view(rgba, spec, transform=CENTRE_CROP):
     """Turns a decoded picture into what a network takes.
 
     A picture that is at most `CROP_MARGIN` pixels larger than a view is cropped, as the original
@@ -174,7 +178,7 @@ def view(rgba, spec, transform=CENTRE_CROP):
     size = tf.shape(words)
     margin = size - spec.image_size
     croppable = _croppable(margin)
-    begin = tf.where(croppable, _crop_begins(margin, transform.place), 0)
+    begin = tf.where(croppable, _crop_begins(margin, transform.crop), 0)
     words = tf.slice(words, begin, tf.where(croppable, tf.fill([2], spec.image_size), size))
     return _fit(_colour(words, spec, transform), spec)
 
@@ -189,11 +193,11 @@ def _croppable(margins):
     return tf.reduce_all((margins >= 0) & (margins <= CROP_MARGIN), axis=-1)
 
 
-def _crop_begins(margins, places):
+def _crop_begins(margins, crop):
     """Where the crops begin, int32 `(..., 2)`."""
-    if places is None:
+    if crop is None:
         return margins // 2
-    return tf.cast(places * tf.cast(margins + 1, tf.float32), tf.int32)
+    return tf.cast(crop * tf.cast(margins + 1, tf.float32), tf.int32)
 
 
 def _colour(words, spec, transform):

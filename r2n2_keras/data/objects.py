@@ -14,7 +14,10 @@ Key = tuple[str, str]  # synset id, model id
 
 
 class Files(Protocol):
-    """Where the renderings and the voxels of an object lie: in a tree or in shards."""
+    """Where the renderings and the voxels of an object lie: in a tree or in shards.
+
+    What reads them raises an OSError where it cannot.
+    """
 
     @property
     def renderings_path(self) -> str:

@@ -14,23 +14,15 @@ import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
 from r2n2_keras.data import images, remote
-from r2n2_keras.errors import InputError, quiet_libraries, reason
+from r2n2_keras.errors import InputError, reason
+from r2n2_keras.quiet import quiet_libraries
 
 # Of a picture in a request: of all that are decoded at a time the server's memory must hold some 70
 # bytes a pixel.
 MAX_PIXELS = images.MAX_PNG_EDGE**2
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it prints what ails a file
-
-_TURNS = {  # by Exif orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")
 
 
 def read_file(path: str) -> bytes:
@@ -78,7 +70,7 @@ def decode_views(image_bytes, spec):
         float32 `(B, T, H, W, C)`.
     """
     views = tf.map_fn(
-        lambda content: images.picture(content, spec, MAX_PIXELS),
+        lambda content: images.decode_picture(content, spec, MAX_PIXELS),
         tf.reshape(image_bytes, [-1]),
         fn_output_signature=tf.TensorSpec(spec.shape, tf.float32),
     )
@@ -88,20 +80,26 @@ def decode_views(image_bytes, spec):
 def _view(name, content, spec):
     _check_size(content, name)
     try:
-        if _is_for_pillow(content):
-            return images.view(_decode_by_pillow(content), spec).numpy()
-        turn = _turn(content)
-        if turn is None:
-            return images.picture(content, spec).numpy()
-        pixels = tf.io.decode_jpeg(content, channels=3).numpy()
-        turned = Image.fromarray(pixels).transpose(turn).convert("RGBA")
-        return images.view(np.asarray(turned), spec).numpy()
-    except (tf.errors.OpError, OSError, ValueError, SyntaxError) as error:
+        with quiet_libraries():
+            return _decode(content, spec)
+    except (tf.errors.OpError, ValueError) as error:
         why = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
         raise InputError(
             "Expected a picture in PNG, JPEG, BMP, GIF, WebP, TIFF or AVIF format, received "
             f"{name}, which cannot be decoded ({why[:200]}). Give another file."
         ) from None
+
+
+def _decode(content, spec):
+    if _is_for_pillow(content):
+        return images.to_view(_decode_by_pillow(content), spec).numpy()
+    orientation = _orientation(content)
+    if orientation == 1:
+        return images.decode_picture(content, spec).numpy()
+    photo = Image.fromarray(tf.io.decode_jpeg(content, channels=3).numpy())
+    photo.getexif()[ExifTags.Base.Orientation] = orientation
+    upright = ImageOps.exif_transpose(photo).convert("RGBA")
+    return images.to_view(np.asarray(upright), spec).numpy()
 
 
 def _is_for_pillow(content):
@@ -117,23 +115,32 @@ def _is_for_pillow(content):
 
 
 def _decode_by_pillow(content):
-    """uint8 `(H, W, 4)`, upright, alpha not premultiplied; the first of several pictures."""
-    with quiet_libraries(), _opened(content) as picture:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):  # grey of 16 bits, which `convert` would cut off
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        return np.asarray(picture.convert("RGBA"))
+    """uint8 `(H, W, 4)`, upright, alpha not premultiplied; the first of several pictures.
 
-
-def _turn(content):
-    """How a JPEG has to be turned to stand upright, as its Exif data say; None: not at all."""
-    if not content.startswith(b"\xff\xd8\xff"):
-        return None
+    Raises:
+        ValueError: the picture is damaged, or its samples have more than 16 bits.
+    """
     try:
         with _opened(content) as picture:
-            return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # Pillow raises all kinds for what it does not know or finds damaged
-        return None
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I;16"):  # grey, which `convert` would cut off
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+            if picture.mode in ("I", "F"):
+                raise ValueError("samples of 32 bits")
+            return np.asarray(picture.convert("RGBA"))
+    except Exception as error:  # Pillow raises all kinds for what it finds damaged
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _orientation(content):
+    """How a JPEG is turned, as its Exif data say; 1 is upright, also of what is no JPEG."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return 1
+    try:
+        with _opened(content) as picture:
+            return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # as above; the pixels may be sound
+        return 1
 
 
 def _check_size(content, name):
@@ -154,5 +161,5 @@ def _check_size(content, name):
 def _opened(content):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as of a damaged tag, or a large picture
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             yield picture

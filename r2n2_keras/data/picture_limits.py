@@ -4,7 +4,7 @@ A few bytes of file can claim more pixels than the memory holds, frames that are
 picture, or so many passes over it that a decoder is busy for minutes. A server has no other check.
 
 Source of the layouts: the GIF89a specification, RFC 9649 (WebP), ITU T.81 (JPEG), Microsoft's
-BITMAPINFOHEADER.
+BITMAPINFOHEADER, ISO 18181-2 (JPEG XL).
 """
 
 import tensorflow as tf
@@ -13,6 +13,7 @@ MAX_SCANS = 100  # passes of a JPEG; progressive ones have about 10
 MAX_GIF_BLOCKS = 20_000  # of 255 bytes each, where they are filled
 
 _JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
+_JPEG_XL = (b"\xff\n", b"\0\0\0\x0cJXL ")  # bare, and in a container
 
 
 def check(content, max_pixels: int):
@@ -34,6 +35,18 @@ def check(content, max_pixels: int):
         exclusive=True,
     )
     return tf.debugging.Assert(pixels <= max_pixels, ["picture: of more pixels than", max_pixels])
+
+
+def is_no_jpeg_xl(content):
+    """An assertion: not JPEG XL, which TensorFlow decodes from 2.21 on.
+
+    The size of such a picture stands in bits that take a decoder to read, so nothing bounds it.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is JPEG XL; when the graph runs.
+    """
+    starts = [_starts(content, 0, text) for text in _JPEG_XL]
+    return tf.debugging.Assert(~tf.reduce_any(starts), ["picture: JPEG XL, which is not read"])
 
 
 def _starts(content, first, text):

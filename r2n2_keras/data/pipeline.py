@@ -23,7 +23,8 @@ from r2n2_keras.model.image_spec import ImageSpec
 # Small keys shuffle badly: the one that `tf.random.experimental.index_shuffle` puts before its two.
 _SHUFFLE_KEY = np.int64(498247692)
 _MAX_UNROLLED = 8  # views that the graph decodes one by one instead of in a loop
-# Streams of random numbers that must not meet are told apart by what is added to the seed.
+# Streams of random numbers that must not meet are told apart by what is added to the seed; the last
+# may go on from there.
 _OBJECTS, _NUM_VIEWS, _VIEWS, _AUGMENTATION = (number << 32 for number in range(4))
 
 # (step, place in the batch): number of the model.
@@ -283,12 +284,12 @@ def _decode(contents, count, image_spec, augmentation=NO_AUGMENTATION, draws=Non
     """
     if count and count <= _MAX_UNROLLED:
         # A loop in the graph costs a seventh of the time to decode a picture.
-        return images.renderings(contents, count, image_spec, augmentation.transforms(draws))
+        return images.decode_renderings(contents, count, image_spec, augmentation.transforms(draws))
     elements = (contents,) if draws is None else (contents, draws)
 
     def one(element):
         transforms = augmentation.transforms(None if draws is None else element[1][None])
-        return images.renderings(element[0][None], 1, image_spec, transforms)[0]
+        return images.decode_renderings(element[0][None], 1, image_spec, transforms)[0]
 
     return tf.map_fn(
         one,

@@ -33,6 +33,7 @@ the index brings together; of a view that comes twice the last counts, as in an 
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import json
 import posixpath
@@ -67,6 +68,23 @@ class Record:
     def place(self) -> str:
         """What to call it in a message."""
         return f"{self.shard} (record at byte {self.offset})"
+
+    def read(self, views: Sequence[str]) -> tuple[list[bytes], bytes]:
+        """The bytes of renderings that it holds, and of its voxels, empty where it has none.
+
+        Raises:
+            OSError: there is no whole record.
+        """
+        from r2n2_keras.data import tables  # TensorFlow is only needed from here on
+
+        with remote.os_errors(self.shard):
+            try:
+                renderings, voxels = tables.read_record_in_graph(
+                    self.shard, self.offset, list(views)
+                )
+            except UnicodeDecodeError:  # out of TensorFlow, whose message quotes the record
+                raise OSError(errno.EIO, "its bytes are no Example", self.shard) from None
+            return renderings.numpy().tolist(), voxels.numpy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +125,11 @@ class ShardFiles:
 
     def read_view(self, view: str) -> bytes:
         """See `objects.Files`."""
-        from r2n2_keras.data import tables  # TensorFlow is only needed from here on
-
-        record = self.record_of(view)
-        return tables.read_record(record.shard, record.offset, [view])[0][0].numpy()
+        return self.record_of(view).read([view])[0][0]
 
     def read_voxels(self) -> bytes:
         """See `objects.Files`."""
-        from r2n2_keras.data import tables
-
-        record = self.voxels_record
-        return tables.read_record(record.shard, record.offset, [])[1].numpy()
+        return self.voxels_record.read([])[1]
 
     def table(self, objects: Sequence[Object]):
         """See `objects.Files`."""

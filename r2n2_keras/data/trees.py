@@ -65,26 +65,16 @@ class TreeFiles:
     """Where an object of the official tree lies.
 
     Attributes:
-        renderings: folder that holds the renderings.
-        voxels: path of the binvox file.
+        renderings_path: folder that holds the renderings.
+        voxels_path: path of the binvox file.
     """
 
-    renderings: str
-    voxels: str
-
-    @property
-    def renderings_path(self) -> str:
-        """See `objects.Files`."""
-        return self.renderings
+    renderings_path: str
+    voxels_path: str
 
     def view_path(self, view: str) -> str:
         """See `objects.Files`."""
-        return posixpath.join(self.renderings, f"{view}.png")
-
-    @property
-    def voxels_path(self) -> str:
-        """See `objects.Files`."""
-        return self.voxels
+        return posixpath.join(self.renderings_path, f"{view}.png")
 
     def read_view(self, view: str) -> bytes:
         """See `objects.Files`."""
@@ -92,7 +82,7 @@ class TreeFiles:
 
     def read_voxels(self) -> bytes:
         """See `objects.Files`."""
-        return remote.read(self.voxels)
+        return remote.read(self.voxels_path)
 
     def table(self, objects: Sequence[Object]):
         """See `objects.Files`."""
@@ -169,10 +159,10 @@ def list_objects(
         with_renderings = set(_list(posixpath.join(roots.renderings, synset_id)))
         for model_id in _list(posixpath.join(roots.voxels, synset_id)):
             files = roots.files(synset_id, model_id)
-            if not remote.isfile(files.voxels):
+            if not remote.isfile(files.voxels_path):
                 continue
             keys.append((synset_id, model_id))
-            names = _list(files.renderings) if model_id in with_renderings else ()
+            names = _list(files.renderings_path) if model_id in with_renderings else ()
             views = tuple(match[1] for match in map(_VIEW.fullmatch, names) if match)
             if views:
                 objects.append(Object(synset_id, model_id, views, files))

@@ -12,7 +12,9 @@ AVERAGES = {
 }
 
 
-def build(scores, objects, *, model_name, step, split, split_rule, mean_shape_iou) -> dict:
+def build(
+    scores, objects, *, model_name, step, split, split_rule, mean_shape_iou, loss="bce"
+) -> dict:
     """The report as plain data, laid out as `evaluation.json`.
 
     Args:
@@ -23,6 +25,7 @@ def build(scores, objects, *, model_name, step, split, split_rule, mean_shape_io
         split: which models were scored: "train", "val", "test" or "all".
         split_rule: how models were dealt, in words.
         mean_shape_iou: score of the best constant answer; None where it is not known.
+        loss: name of the scores' loss.
     """
     synset_ids = np.array([one.synset_id for one in objects])
     categories = {one.synset_id: one.category for one in objects}
@@ -60,6 +63,7 @@ def build(scores, objects, *, model_name, step, split, split_rule, mean_shape_io
         "split": split,
         "split_rule": split_rule,
         "samples": len(objects),
+        "loss": loss,
         "rows": rows,
         "summary": summary,
     }
@@ -94,7 +98,8 @@ def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
 
     any_threshold = thresholds[0]
     lines = []
-    for key, label in (("average_precision", "average precision"), ("loss", "loss")):
+    loss = f"loss ({report['loss']})"
+    for key, label in (("average_precision", "average precision"), ("loss", loss)):
         lines.append([label, *(f"{total[n, any_threshold][key]:.3f}" for n in views)])
     mean_shape_iou = report["summary"][0]["mean_shape_iou"]
     shown = "-" if mean_shape_iou is None else f"{mean_shape_iou:.3f}"

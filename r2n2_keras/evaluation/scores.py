@@ -9,7 +9,7 @@ import numpy as np
 
 from r2n2_keras.data import pipeline
 from r2n2_keras.evaluation.step import make_eval_step
-from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.preparation import bad_files
 
@@ -22,7 +22,7 @@ class ViewScores:
         views: how many views the network saw.
         iou: {threshold: float `(S,)`}.
         average_precision: float `(S,)`.
-        loss: binary cross-entropy, float `(S,)`.
+        loss: float `(S,)`.
     """
 
     views: int
@@ -31,7 +31,7 @@ class ViewScores:
     loss: np.ndarray
 
 
-def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=()):
+def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=(), loss="bce"):
     """Scores the network on every object, once per number of views.
 
     A sample's first n renderings are its n views, so more views always add to fewer.
@@ -43,6 +43,7 @@ def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=()):
         thresholds: of the IoU.
         batch_size: samples at a time.
         view_ids: the renderings to use, in this order, instead of the first ones.
+        loss: name of the loss.
 
     Returns:
         One `ViewScores` per number of views.
@@ -61,15 +62,15 @@ def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=()):
     for images, voxels in bad_files.explained(batches, objects, edge, batch_size, most, view_ids):
         for views in eval_views:
             _, _, occupancy = predict(images[:, :views], voxels)
-            columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds))
+            columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds, loss))
     return [_collect(views, columns[views], thresholds) for views in eval_views]
 
 
-def _score_batch(voxels, occupancy, thresholds):
+def _score_batch(voxels, occupancy, thresholds, loss):
     """`(B, thresholds + 2)`: IoU at each threshold, average precision, loss."""
     ious = [np.asarray(voxel_iou(voxels, occupancy, threshold)) for threshold in thresholds]
     precision = [average_precision(*pair) for pair in zip(voxels, occupancy, strict=True)]
-    losses = np.asarray(sample_losses(voxels, occupancy))
+    losses = np.asarray(LOSSES[loss](voxels, occupancy))
     return np.stack([*ious, precision, losses], axis=1)
 
 

@@ -5,11 +5,11 @@ Letters: B batch, T views, N grid edge.
 
 import tensorflow as tf
 
-from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.losses import bce
 from r2n2_keras.model.metrics import voxel_iou
 
 
-def make_eval_step(model, threshold, num_views=None):
+def make_eval_step(model, threshold, num_views=None, loss_of=bce):
     """A function of (images, voxels) that gives losses `(B,)`, IoU `(B,)` and the occupancy.
 
     One graph for any batch size, whichever comes first, see `make_train_step`.
@@ -18,6 +18,7 @@ def make_eval_step(model, threshold, num_views=None):
         model: an `R2N2`.
         threshold: of the IoU.
         num_views: T; None: it may change from batch to batch.
+        loss_of: one of `LOSSES`.
     """
     images = tf.TensorSpec((None, num_views, *model.input_shape[2:]), tf.float32)
     voxels = tf.TensorSpec(model.output_shape, tf.float32)
@@ -25,10 +26,7 @@ def make_eval_step(model, threshold, num_views=None):
     @tf.function(input_signature=[images, voxels])
     def eval_step(images, voxels):
         occupancy = model(images, training=False)
-        return (
-            sample_losses(voxels, occupancy),
-            voxel_iou(voxels, occupancy, threshold),
-            occupancy,
-        )
+        iou = voxel_iou(voxels, occupancy, threshold)
+        return loss_of(voxels, occupancy), iou, occupancy
 
     return eval_step

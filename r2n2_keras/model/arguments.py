@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Iterable
 
 from r2n2_keras.model.image_spec import ALPHAS
 
@@ -9,6 +10,7 @@ _CHOICES = {
     "alpha": ALPHAS,
     "encoder_pooling": ("padded", "valid"),
     "recurrence": ("gru", "lstm"),
+    "gate_input_bias": (False, True),
     "upsampling": ("zeros", "nearest"),
     "initialization": ("original", "pytorch"),
 }
@@ -28,93 +30,75 @@ def checked(arguments: dict) -> dict:
     """
     arguments = dict(arguments)
     for name, choices in _CHOICES.items():
-        if arguments[name] not in choices:
-            raise _error(f"{name} to be one of {choices}", name, arguments)
+        _require(arguments[name] in choices, f"{name} to be one of {choices}", name, arguments)
+    arguments["gate_input_bias"] = bool(arguments["gate_input_bias"])
     for name in _SIZES:
-        arguments[name] = _number(name, arguments)
-    arguments["background"] = _number("background", arguments, least=0)
-    if arguments["background"] > 255:
-        raise _error("background to be at most 255", "background", arguments)
-    arguments["recurrent_kernel_size"] = _number("recurrent_kernel_size", arguments, odd=True)
+        arguments[name] = _integer(arguments[name], name, arguments)
+    name = "background"
+    arguments[name] = _integer(arguments[name], name, arguments, least=0)
+    _require(arguments[name] <= 255, f"{name} to be at most 255", name, arguments)
+    name = "recurrent_kernel_size"
+    arguments[name] = _integer(arguments[name], name, arguments, odd=True)
     for name in ("encoder_filters", "encoder_kernel_sizes", "decoder_filters"):
+        expected = f"{name} to be a list of integers, one at least"
+        values = _sequence(name, expected, arguments)
+        _require(values, expected, name, arguments)
         odd = name == "encoder_kernel_sizes"
-        arguments[name] = _numbers(name, arguments, odd)
+        arguments[name] = tuple(_integer(value, name, arguments, odd=odd) for value in values)
     for name in _SLOPES:
         arguments[name] = _slope(name, arguments)
-    if arguments["gate_input_bias"] not in (True, False):
-        raise _error("gate_input_bias to be True or False", "gate_input_bias", arguments)
-    arguments["gate_input_bias"] = bool(arguments["gate_input_bias"])
     _check_encoder(arguments)
     _check_decoder(arguments)
     return arguments
 
 
 def _check_encoder(arguments):
-    stages = len(arguments["encoder_filters"])
-    if len(arguments["encoder_kernel_sizes"]) != stages:
-        raise _error(
-            f"{stages} encoder_kernel_sizes, one per stage", "encoder_kernel_sizes", arguments
-        )
-    smallest = 2**stages if arguments["encoder_pooling"] == "valid" else 1
-    if arguments["image_size"] < smallest:
-        raise _error(
-            f"image_size of at least {smallest}, which {stages} stages halve",
-            "image_size",
-            arguments,
-        )
-    widths = (arguments["channels"], *arguments["encoder_filters"])
-    _check_shortcuts("encoder_shortcuts", widths, stages, arguments)
+    filters = arguments["encoder_filters"]
+    name = "encoder_kernel_sizes"
+    fits = len(arguments[name]) == len(filters)
+    _require(fits, f"{len(filters)} {name}, one per stage", name, arguments)
+    name = "image_size"
+    smallest = 2 ** len(filters) if arguments["encoder_pooling"] == "valid" else 1
+    expected = f"{name} of at least {smallest}, which {len(filters)} stages halve"
+    _require(arguments[name] >= smallest, expected, name, arguments)
+    _check_shortcuts("encoder_shortcuts", (arguments["channels"], *filters), arguments)
 
 
 def _check_decoder(arguments):
-    filters = arguments["decoder_filters"]
-    if filters[-1] not in (1, 2):
-        raise _error("the last of decoder_filters to be 1 or 2", "decoder_filters", arguments)
+    name = "decoder_filters"
+    filters = arguments[name]
+    _require(filters[-1] in (1, 2), f"the last of {name} to be 1 or 2", name, arguments)
     name = "grid_upsamplings"
-    arguments[name] = _number(name, arguments, least=0)
-    if arguments[name] > len(filters):
-        raise _error(f"{name} of at most {len(filters)}, the decoder's blocks", name, arguments)
-    widths = (arguments["hidden_channels"], *filters)
-    _check_shortcuts("decoder_shortcuts", widths, len(filters) - 1, arguments)
+    arguments[name] = _integer(arguments[name], name, arguments, least=0)
+    expected = f"{name} of at most {len(filters)}, the decoder's blocks"
+    _require(arguments[name] <= len(filters), expected, name, arguments)
+    widths = (arguments["hidden_channels"], *filters[:-1])
+    _check_shortcuts("decoder_shortcuts", widths, arguments)
 
 
-def _check_shortcuts(name, widths, number, arguments):
+def _check_shortcuts(name, widths, arguments):
+    """`widths` are the channels before the first block with a shortcut, and after each."""
     if arguments[name] is None:
         return
-    choices = _SHORTCUTS[name]
+    choices, number = _SHORTCUTS[name], len(widths) - 1
     expected = f"None or {number} {name} out of {choices}"
     shortcuts = _sequence(name, expected, arguments)
-    if len(shortcuts) != number or not all(shortcut in choices for shortcut in shortcuts):
-        raise _error(expected, name, arguments)
+    fits = len(shortcuts) == number and all(shortcut in choices for shortcut in shortcuts)
+    _require(fits, expected, name, arguments)
     for shortcut, before, after in zip(shortcuts, widths, widths[1:], strict=False):
-        if shortcut == "identity" and before != after:
-            raise _error(
-                f"the identity in {name} between equal filters only, not {before} and {after}",
-                name,
-                arguments,
-            )
+        expected = f"the identity in {name} between equal filters only, not {before} and {after}"
+        _require(shortcut != "identity" or before == after, expected, name, arguments)
     arguments[name] = shortcuts
 
 
-def _number(name, arguments, least=1, odd=False):
-    return _as_number(arguments[name], name, arguments, least, odd)
-
-
-def _numbers(name, arguments, odd):
-    values = _sequence(name, f"{name} to be a list of integers", arguments)
-    if not values:
-        raise _error(f"{name} to be a list of integers, one at least", name, arguments)
-    return tuple(_as_number(value, name, arguments, 1, odd) for value in values)
-
-
-def _as_number(value, name, arguments, least, odd):
-    expected = f"{name} to be {'an odd integer' if odd else 'an integer'} of at least {least}"
+def _integer(value, name, arguments, least=1, odd=False):
     try:
         number = operator.index(value)  # NumPy's integers too
     except TypeError:
-        raise _error(expected, name, arguments) from None
-    if isinstance(value, bool) or number < least or (odd and number % 2 == 0):
-        raise _error(expected, name, arguments)
+        number = -1
+    fits = number >= least and (number % 2 or not odd) and not isinstance(value, bool)
+    expected = f"{name} to be {'an odd integer' if odd else 'an integer'} of at least {least}"
+    _require(fits, expected, name, arguments)
     return number
 
 
@@ -124,18 +108,18 @@ def _slope(name, arguments):
         slope = value if isinstance(value, int) else float(value)
     except (TypeError, ValueError):
         slope = math.nan
-    if isinstance(value, (str, bool)) or not 0 < slope <= 1:
-        raise _error(f"{name} to be a number above 0, and at most 1", name, arguments)
+    fits = 0 < slope <= 1 and not isinstance(value, str | bool)
+    _require(fits, f"{name} to be a number above 0, and at most 1", name, arguments)
     return slope
 
 
 def _sequence(name, expected, arguments):
     value = arguments[name]
-    try:
-        return tuple(None if isinstance(value, str) else value)
-    except TypeError:
-        raise _error(expected, name, arguments) from None
+    fits = isinstance(value, Iterable) and not isinstance(value, str)
+    _require(fits, expected, name, arguments)
+    return tuple(value)
 
 
-def _error(expected, name, arguments):
-    return ValueError(f"Expected {expected}. Received: {name}={arguments[name]!r}")
+def _require(holds, expected, name, arguments):
+    if not holds:
+        raise ValueError(f"Expected {expected}. Received: {name}={arguments[name]!r}")

@@ -11,36 +11,37 @@ from r2n2_keras.model.initialization import initializers_of
 from r2n2_keras.model.layers import LeakyReLU, Unpool3D, UpsampleConv3D
 
 
-def decode(x, filters, shortcuts, grid_upsamplings, upsampling, slope, initialization):
-    """Hidden states `(B, N, N, N, C)` to scores; the arguments are those of `R2N2`.
+def decode(x, net):
+    """Hidden states `(B, N, N, N, C)` to scores; `net` has the arguments of `R2N2`.
 
     Block n, counted from 1, is the original's block 6 + n.
     """
-    for n, block_filters in enumerate(filters, start=1):
-        grows = upsampling if n <= grid_upsamplings else None
-        last = n == len(filters)
-        if shortcuts is None or last:
-            x = _conv(x, block_filters, 3, f"{n}", initialization, grows)
-            x = x if last else _activation(x, slope, f"{n}")
+    for n, filters in enumerate(net.decoder_filters, start=1):
+        grows = net.upsampling if n <= net.grid_upsamplings else None
+        last = n == len(net.decoder_filters)
+        if net.decoder_shortcuts is None or last:
+            x = _conv(x, filters, 3, f"{n}", net, grows)
+            x = x if last else _activation(x, f"{n}", net)
         else:
-            x = _residual_block(x, n, block_filters, shortcuts[n - 1], grows, slope, initialization)
+            x = _residual_block(x, n, filters, grows, net)
     return x
 
 
-def _residual_block(x, n, filters, shortcut, grows, slope, initialization):
+def _residual_block(x, n, filters, grows, net):
     """Two convolutions of the upsampled grid beside a shortcut of it.
 
     The shortcut "inner_conv" starts after the first convolution, as block 10 of the code has it;
     the paper's figure lets it start at the block's input.
     """
-    a = _activation(_conv(x, filters, 3, f"{n}a", initialization, grows), slope, f"{n}a")
-    y = _activation(_conv(a, filters, 3, f"{n}b", initialization), slope, f"{n}b")
+    a = _activation(_conv(x, filters, 3, f"{n}a", net, grows), f"{n}a", net)
+    y = _activation(_conv(a, filters, 3, f"{n}b", net), f"{n}b", net)
+    shortcut = net.decoder_shortcuts[n - 1]
     if shortcut == "none":
         return y
     if shortcut == "conv":
-        x = _conv(x, filters, 1, f"{n}c", initialization, grows)
+        x = _conv(x, filters, 1, f"{n}c", net, grows)
     elif shortcut == "inner_conv":
-        x = _conv(a, filters, 3, f"{n}c", initialization)
+        x = _conv(a, filters, 3, f"{n}c", net)
     elif grows == "zeros":
         x = Unpool3D(name=f"decoder_unpool{n}")(x)
     elif grows == "nearest":
@@ -48,9 +49,9 @@ def _residual_block(x, n, filters, shortcut, grows, slope, initialization):
     return layers.Add(name=f"decoder_add{n}")([y, x])
 
 
-def _conv(x, filters, kernel_size, suffix, initialization, grows=None):
+def _conv(x, filters, kernel_size, suffix, net, grows=None):
     volume = kernel_size**3
-    fans = initializers_of(initialization, x.shape[-1] * volume, filters * volume)
+    fans = initializers_of(net.initialization, x.shape[-1] * volume, filters * volume)
     if grows:
         name = f"decoder_up_conv{suffix}"
         return UpsampleConv3D(filters, kernel_size, upsampling=grows, name=name, **fans)(x)
@@ -58,5 +59,6 @@ def _conv(x, filters, kernel_size, suffix, initialization, grows=None):
     return Conv3D(filters, kernel_size, padding="same", name=name, **fans)(x)
 
 
-def _activation(x, slope, suffix):
+def _activation(x, suffix, net):
+    slope = net.decoder_slope
     return x if slope == 1 else LeakyReLU(slope, name=f"decoder_act{suffix}")(x)

@@ -13,19 +13,11 @@ def initializers_of(initialization, fan_in, fan_out):
             PyTorch's convolutions and dense layers, which the notebook keeps.
         fan_in: int, how many inputs a cell of the output has.
         fan_out: int, how many outputs a cell of the input has.
-
-    Raises:
-        ValueError: there is no such initialization.
     """
     if initialization == "original":
         kernel = initializers.RandomNormal(0.0, (4 / (fan_in + fan_out)) ** 0.5)
         bias = initializers.Constant(0.1)
-    elif initialization == "pytorch":
+    else:
         limit = fan_in**-0.5
         kernel, bias = (initializers.RandomUniform(-limit, limit) for _ in range(2))
-    else:
-        raise ValueError(
-            'Expected initialization to be "original" or "pytorch". '
-            f"Received: initialization={initialization!r}"
-        )
     return {"kernel_initializer": kernel, "bias_initializer": bias}

@@ -169,13 +169,6 @@ class UpsampleConv3D(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"Expected an odd kernel_size. Received: kernel_size={kernel_size!r}")
-        if upsampling not in ("zeros", "nearest"):
-            raise ValueError(
-                'Expected upsampling to be "zeros" or "nearest". '
-                f"Received: upsampling={upsampling!r}"
-            )
         self.filters = filters
         self.kernel_size = kernel_size
         self.upsampling = upsampling
@@ -183,14 +176,9 @@ class UpsampleConv3D(keras.layers.Layer):
         self.bias_initializer = initializers.get(bias_initializer)
 
     def build(self, grids_shape):
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.kernel_size,) * 3 + (grids_shape[-1], self.filters),
-            initializer=self.kernel_initializer,
-        )
-        self.bias = self.add_weight(
-            name="bias", shape=(self.filters,), initializer=self.bias_initializer
-        )
+        shape = (*[self.kernel_size] * 3, grids_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape, self.kernel_initializer, name="kernel")
+        self.bias = self.add_weight((self.filters,), self.bias_initializer, name="bias")
 
     def call(self, grids):
         kernel = ops.flip(ops.swapaxes(ops.convert_to_tensor(self.kernel), 3, 4), axis=(0, 1, 2))

@@ -3,9 +3,30 @@
 import os
 import zipfile
 
-import keras
-
 from r2n2_keras.errors import InputError
+
+
+def check_model_file(path):
+    """Tells, without Keras, whether there is what looks like a `.keras` file.
+
+    Raises:
+        InputError: there is not.
+    """
+    if not os.path.exists(path):
+        raise InputError(
+            f"Expected a trained model, received {path}, which does not exist. Train one, or "
+            "check the path."
+        )
+    if os.path.isdir(path):
+        found = "is a folder"
+    elif not (path.endswith(".keras") and zipfile.is_zipfile(path)):
+        found = "is no .keras file or is damaged"
+    else:
+        return
+    raise InputError(
+        f"Expected a .keras file, received {path}, which {found}. Give one that `train` or "
+        "`import_weights` wrote."
+    )
 
 
 def read_model(path):
@@ -14,17 +35,10 @@ def read_model(path):
     Raises:
         InputError: there is no such file, or it cannot be read.
     """
+    import keras
+
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise InputError(
-            f"Expected a trained model, received {path}, which does not exist. Train one, or "
-            "check the path."
-        )
-    if not (path.endswith(".keras") and zipfile.is_zipfile(path)):
-        raise InputError(
-            f"Expected a .keras file, received {path}, which is none or is damaged. Give one "
-            "that `train` or `import_weights` wrote."
-        )
+    check_model_file(path)
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, json, HDF5 and Keras each raise their own kinds

@@ -25,6 +25,7 @@ from r2n2_keras.model.recurrence import GridGRUCell, GridLSTMCell, GridRNN
 from r2n2_keras.model.serialization import register
 
 _PRESET_FILE = "model.keras"
+_NO_ARGUMENTS = ("self", "name", "trainable", "__class__")
 _CELLS = {"gru": GridGRUCell, "lstm": GridLSTMCell}
 
 
@@ -115,47 +116,14 @@ class R2N2(keras.Model):
         name=None,
         trainable=True,
     ):
-        config = {
-            "image_size": image_size,
-            "channels": channels,
-            "background": background,
-            "alpha": alpha,
-            "encoder_filters": encoder_filters,
-            "encoder_kernel_sizes": encoder_kernel_sizes,
-            "encoder_shortcuts": encoder_shortcuts,
-            "encoder_pooling": encoder_pooling,
-            "encoder_slope": encoder_slope,
-            "features": features,
-            "features_slope": features_slope,
-            "recurrence": recurrence,
-            "grid_edge": grid_edge,
-            "hidden_channels": hidden_channels,
-            "recurrent_kernel_size": recurrent_kernel_size,
-            "gate_input_bias": gate_input_bias,
-            "decoder_filters": decoder_filters,
-            "decoder_shortcuts": decoder_shortcuts,
-            "decoder_slope": decoder_slope,
-            "grid_upsamplings": grid_upsamplings,
-            "upsampling": upsampling,
-            "initialization": initialization,
-        }
-        config = checked(config)
+        given = {name: value for name, value in locals().items() if name not in _NO_ARGUMENTS}
+        config = checked(given)
         net = types.SimpleNamespace(**config)
 
         # === Encoder ===
         images = keras.Input((None, net.image_size, net.image_size, net.channels), name="images")
         x = FoldViews(name="fold_views")(images)
-        x = encode(
-            x,
-            filters=net.encoder_filters,
-            kernel_sizes=net.encoder_kernel_sizes,
-            shortcuts=net.encoder_shortcuts,
-            pooling=net.encoder_pooling,
-            slope=net.encoder_slope,
-            features=net.features,
-            features_slope=net.features_slope,
-            initialization=net.initialization,
-        )
+        x = encode(x, net)
         x = UnfoldViews(name="unfold_views")(x, images)
 
         # === Recurrence ===
@@ -169,9 +137,8 @@ class R2N2(keras.Model):
             name="recurrence_gate_inputs",
             **initializers_of(net.initialization, net.features, fan_out),
         )(x)
-        gate_inputs = layers.Reshape((-1, *[net.grid_edge] * 3, gates), name="recurrence_to_grid")(
-            x
-        )
+        shape = (-1, *[net.grid_edge] * 3, gates)
+        gate_inputs = layers.Reshape(shape, name="recurrence_to_grid")(x)
         fan = net.hidden_channels * net.recurrent_kernel_size**3
         cell = Cell(
             net.hidden_channels,
@@ -182,15 +149,7 @@ class R2N2(keras.Model):
         hidden = GridRNN(cell, name="recurrence")(gate_inputs)
 
         # === Decoder ===
-        x = decode(
-            hidden,
-            filters=net.decoder_filters,
-            shortcuts=net.decoder_shortcuts,
-            grid_upsamplings=net.grid_upsamplings,
-            upsampling=net.upsampling,
-            slope=net.decoder_slope,
-            initialization=net.initialization,
-        )
+        x = decode(hidden, net)
         # float32 under every precision: probabilities near 0 and 1 need it, and so does REST.
         occupancy = Occupancy(dtype="float32", name="occupancy")(x)
 
@@ -249,10 +208,9 @@ class R2N2(keras.Model):
             The new state, for the next `step` or for `decode`.
         """
         images = keras.ops.convert_to_tensor(images, dtype="float32")
-        expected = (self.image_size, self.image_size, self.channels)
-        if tuple(images.shape[1:]) != expected:
+        if tuple(images.shape[1:]) != self.image_spec.shape:
             raise ValueError(
-                f"Expected images of shape {('B', *expected)}, one view per object. "
+                f"Expected images of shape {('B', *self.image_spec.shape)}, one view per object. "
                 f"Received: images.shape={tuple(images.shape)}"
             )
         if state is None:

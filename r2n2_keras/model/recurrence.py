@@ -47,18 +47,10 @@ class _GridCell(keras.layers.Layer):
         self.output_size = filters
 
     def build(self, inputs_shape):
-        if len(inputs_shape) != 5 or inputs_shape[-1] != self.num_gates * self.filters:
-            raise ValueError(
-                f"Expected gate inputs of shape (B, N, N, N, {self.num_gates * self.filters}). "
-                f"Received: inputs_shape={tuple(inputs_shape)}"
-            )
         self.grid_shape = tuple(inputs_shape[1:-1])
         self.build_kernels()
-        self.bias = self.add_weight(
-            name="bias",
-            shape=(self.num_gates * self.filters,),
-            initializer=self.bias_initializer,
-        )
+        shape = (self.num_gates * self.filters,)
+        self.bias = self.add_weight(name="bias", shape=shape, initializer=self.bias_initializer)
 
     def add_kernel(self, name, first, gates):
         """A kernel from the hidden channels to those of `gates` gates, from gate `first` on."""
@@ -70,11 +62,8 @@ class _GridCell(keras.layers.Layer):
             whole = (*shape[:-1], self.num_gates * self.filters)
             return self.kernel_initializer(whole, dtype=dtype)[..., start:end]
 
-        return self.add_weight(
-            name=name,
-            shape=(self.kernel_size,) * 3 + (self.filters, end - start),
-            initializer=initializer,
-        )
+        shape = (*[self.kernel_size] * 3, self.filters, end - start)
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def get_initial_state(self, batch_size=None):
         shape = (batch_size, *self.grid_shape, self.filters)
@@ -103,11 +92,7 @@ class GridLSTMCell(_GridCell):
     `*` is a 3D convolution, `o` the product cell by cell, `x` the gate inputs. The original:
     `models/mv_lstm_net.py`, deleted from its head, as of commit 7a46a37.
 
-    Args:
-        filters: int, number of hidden channels per grid cell.
-        kernel_size: int, edge of the recurrent kernel in grid cells. Defaults to 3.
-        kernel_initializer: initializer of the recurrent kernel.
-        bias_initializer: initializer of the bias, which all grid cells share.
+    Args: those of `_GridCell`.
 
     Call arguments:
         inputs: gate inputs x_f, x_i, x_s along the last axis, `(B, N, N, N, 3 * filters)`.
@@ -144,11 +129,7 @@ class GridGRUCell(_GridCell):
     codes it (`models/gru_net.py`): an update gate of 1 keeps the old state, where many write-ups
     let it replace the state, and the reset comes before the convolution.
 
-    Args:
-        filters: int, number of hidden channels per grid cell.
-        kernel_size: int, edge of the recurrent kernels in grid cells. Defaults to 3.
-        kernel_initializer: initializer of the recurrent kernels.
-        bias_initializer: initializer of the bias, which all grid cells share.
+    Args: those of `_GridCell`.
 
     Call arguments:
         inputs: gate inputs x_u, x_r, x_c along the last axis, `(B, N, N, N, 3 * filters)`.

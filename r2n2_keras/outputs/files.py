@@ -1,15 +1,31 @@
-"""Predictions as files: npz, binvox, png."""
+"""Predictions as files.
+
+To add a format, write a function of a path and a `Prediction` and name it in `FORMATS`. Every
+command reads the names before it loads anything heavy: what a format needs is imported when it is
+written.
+"""
 
 import os
+from typing import NamedTuple
 
-import numpy as np
-
-from r2n2_keras.data import binvox
 from r2n2_keras.errors import InputError
 from r2n2_keras.files import replacing
-from r2n2_keras.outputs import pictures
 
-FORMATS = ("npz", "binvox", "png")
+
+class Prediction(NamedTuple):
+    """What a network makes of the views of one object.
+
+    Attributes:
+        images: float `(T, H, W, C)` in [0, 1], the views.
+        occupancy: float `(N, N, N)`, [x, y, z].
+        voxels: bool `(N, N, N)`.
+        truth: bool `(N, N, N)`; None where the true voxels are not known.
+    """
+
+    images: object
+    occupancy: object
+    voxels: object
+    truth: object = None
 
 
 def check_formats(formats) -> None:
@@ -22,35 +38,43 @@ def check_formats(formats) -> None:
         )
 
 
-def write_prediction(folder, images, occupancy, threshold, formats, truth=None) -> list[str]:
-    """Writes one prediction; each file appears under its name only when it is whole.
+def write_prediction(folder, prediction, formats) -> list[str]:
+    """Writes a prediction; each file appears under its name only when it is whole.
 
     Args:
         folder: where to; made if absent.
-        images: float `(T, H, W, C)`, the views.
-        occupancy: float `(N, N, N)`, [x, y, z].
-        threshold: a voxel is occupied where its occupancy is above this.
+        prediction: a `Prediction`.
         formats: some of `FORMATS`.
-        truth: bool `(N, N, N)` where the true voxels are known.
 
     Returns:
-        The paths of the files.
+        The paths of the files, `prediction.<format>`.
     """
     os.makedirs(folder, exist_ok=True)
-    voxels = occupancy > threshold
     paths = [os.path.join(folder, f"prediction.{name}") for name in formats]
     for name, path in zip(formats, paths, strict=True):
-        if name == "npz":
-            _write_npz(path, occupancy=occupancy, voxels=voxels)
-        elif name == "binvox":
-            # The grid is a unit cube around the origin, as the data set's objects are.
-            binvox.write(path, binvox.Voxels(voxels, translate=(-0.5, -0.5, -0.5)))
-        else:
-            figure = pictures.prediction_picture(images, voxels, truth=truth)
-            pictures.save(figure, path)
+        FORMATS[name](path, prediction)
     return paths
 
 
-def _write_npz(path, **arrays):
+def _write_npz(path, prediction):
+    import numpy as np
+
     with replacing(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, occupancy=prediction.occupancy, voxels=prediction.voxels)
+
+
+def _write_binvox(path, prediction):
+    from r2n2_keras.data import binvox
+
+    # The grid is a unit cube around the origin, as the data set's objects are.
+    binvox.write(path, binvox.Voxels(prediction.voxels, translate=(-0.5, -0.5, -0.5)))
+
+
+def _write_png(path, prediction):
+    from r2n2_keras.outputs import pictures
+
+    images, _, voxels, truth = prediction
+    pictures.save(pictures.prediction_picture(images, voxels, truth=truth), path)
+
+
+FORMATS = {"npz": _write_npz, "binvox": _write_binvox, "png": _write_png}

@@ -33,9 +33,8 @@ SAMPLES = 2  # rays along an edge of a pixel
 MAX_VIEWS = 8
 EXAMPLE_VIEWS = 3
 DPI = 100
-PIXELS_PER_UNIT = FOCAL_LENGTH / (
-    DISTANCE * MAX_DISTANCE
-)  # at the grid's middle, per pixel of size
+# At the grid's middle, per pixel of size.
+PIXELS_PER_UNIT = FOCAL_LENGTH / (DISTANCE * MAX_DISTANCE)
 
 # The six directions a cube's face can look in, and how much light it gets from them.
 DIRECTIONS = np.array(
@@ -122,12 +121,10 @@ def prediction_picture(
     grids = [(voxels, "prediction", PREDICTED)]
     if truth is not None:
         grids.append((truth, "truth", TRUE))
-    for (grid, name, colour), pair in zip(
-        grids, right.subplots(rows, 2, squeeze=False), strict=True
-    ):
-        for axis, azimuth, seen in zip(
-            pair, (AZIMUTH, SECOND_AZIMUTH), ("front", "back"), strict=True
-        ):
+    pairs = right.subplots(rows, 2, squeeze=False)
+    for (grid, name, colour), pair in zip(grids, pairs, strict=True):
+        sides = (AZIMUTH, "front"), (SECOND_AZIMUTH, "back")
+        for axis, (azimuth, seen) in zip(pair, sides, strict=True):
             drawn = draw_voxels(grid, 320, azimuth, colour=colour)
             _show(axis, drawn, f"{name}, {seen} ({int(np.sum(grid)):,} voxels)")
     if title:
@@ -135,9 +132,7 @@ def prediction_picture(
     return figure
 
 
-def examples_picture(
-    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]],
-) -> Figure:
+def examples_picture(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]) -> Figure:
     """Several samples, one row each: up to three views, the prediction, the truth.
 
     Args:
@@ -158,24 +153,22 @@ def examples_picture(
             _show(axes[number], on_white(image), f"view {number}" if first else "", smooth=True)
         _show(axes[-2], draw_voxels(predicted), "prediction" if first else "")
         _show(axes[-1], draw_voxels(truth, colour=TRUE), "truth" if first else "")
-        axes[0].text(
-            0.0, -0.02, caption, transform=axes[0].transAxes, va="top", fontsize=8, color="0.25"
-        )
+        _write(axes[0], 0.0, -0.02, caption, va="top", fontsize=8, color="0.25")
     return figure
 
 
-def curves_picture(rows: Sequence[Mapping[str, object]]) -> Figure:
+def curves_picture(rows: Sequence[Mapping[str, object]], loss: str = "bce") -> Figure:
     """Loss and IoU against the step, for training and validation.
 
     Args:
         rows: the lines of `metrics.csv` as mappings, values as numbers or as text; what is
             missing or empty leaves a gap. There may be none.
+        loss: name of the loss.
     """
     figure = _figure(10, 3.8)
     steps = _column(rows, "step")
-    for axis, name, label in zip(
-        figure.subplots(1, 2), ("loss", "iou"), ("loss", "IoU"), strict=True
-    ):
+    names = ("loss", f"loss ({loss})", "upper right"), ("iou", "IoU", "lower right")
+    for axis, (name, label, corner) in zip(figure.subplots(1, 2), names, strict=True):
         drawn = False
         for column, style, who in ((name, "#8a94a6", "train"), (f"val_{name}", "#1f6fb4", "val")):
             values = _column(rows, column)
@@ -183,9 +176,8 @@ def curves_picture(rows: Sequence[Mapping[str, object]]) -> Figure:
             if known.any():
                 drawn = True
                 marker = "o" if known.sum() < 30 else ""
-                axis.plot(
-                    steps[known], values[known], color=style, label=who, marker=marker, ms=3, lw=1.6
-                )
+                style = {"color": style, "label": who, "marker": marker, "ms": 3, "lw": 1.6}
+                axis.plot(steps[known], values[known], **style)
         axis.set(xlabel="step", ylabel=label, title=label)
         if name == "iou":
             _mark_best(axis, steps, _column(rows, "val_iou"))
@@ -193,19 +185,15 @@ def curves_picture(rows: Sequence[Mapping[str, object]]) -> Figure:
         axis.grid(True, color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
         if drawn:
-            axis.legend(
-                frameon=False, fontsize=9, loc="upper right" if name == "loss" else "lower right"
-            )
+            axis.legend(frameon=False, fontsize=9, loc=corner)
         else:
-            axis.text(0.5, 0.5, "no values yet", transform=axis.transAxes, ha="center", color="0.5")
+            _write(axis, 0.5, 0.5, "no values yet", ha="center", color="0.5")
     return figure
 
 
 def on_white(image: np.ndarray) -> np.ndarray:
     """An image (H, W, C) float in [0, 1] as RGB (H, W, 3), transparent parts white."""
     image = np.clip(np.asarray(image, float), 0, 1)
-    if image.shape[-1] == 1:
-        image = np.repeat(image, 3, axis=-1)
     if image.shape[-1] == 4:
         alpha = image[..., 3:]
         image = image[..., :3] * alpha + (1 - alpha)
@@ -221,9 +209,13 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 def to_array(figure: Figure) -> np.ndarray:
     """A figure's pixels, uint8 (H, W, 3)."""
+    return _pixels(figure)[..., :3].copy()
+
+
+def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(canvas.buffer_rgba()).copy()
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -237,6 +229,11 @@ def _show(axis: Axes, picture: np.ndarray, title: str, smooth: bool = False) -> 
     axis.imshow(picture, interpolation="antialiased" if smooth else "auto")
     axis.set_title(title, fontsize=8.5, color="0.25", pad=3)
     axis.axis("off")
+
+
+def _write(axis: Axes, x: float, y: float, text: str, **style) -> None:
+    """Writes at a place that is given in widths and heights of the axis."""
+    axis.text(x, y, text, transform=axis.transAxes, **style)
 
 
 def _column(rows: Sequence[Mapping[str, object]], name: str) -> np.ndarray:
@@ -288,12 +285,8 @@ def _faces(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _beside(padded: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """What a grid, padded by one cell, holds one step away from each cell."""
-    return padded[
-        tuple(
-            slice(1 + step, length - 1 + step)
-            for step, length in zip(direction, padded.shape, strict=True)
-        )
-    ]
+    ends = zip(direction, padded.shape, strict=True)
+    return padded[tuple(slice(1 + step, length - 1 + step) for step, length in ends)]
 
 
 def _quads(cells: np.ndarray, sides: np.ndarray) -> np.ndarray:
@@ -324,20 +317,7 @@ def _empty_frame(camera: Camera, size: int) -> np.ndarray:
     axis.axis("off")
     for side in range(6):
         quad = _quads(np.zeros((1, 3)), np.array([side]))[0] - 0.5
-        outline = camera.project(quad, size)
-        axis.add_patch(
-            Polygon(outline, fill=False, edgecolor=LINE, lw=60 / size, joinstyle="round")
-        )
-    axis.text(
-        0.5,
-        0.5,
-        "empty",
-        transform=axis.transAxes,
-        ha="center",
-        va="center",
-        color="#9aa0a8",
-        fontsize=6,
-    )
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba()).copy()
+        style = {"fill": False, "edgecolor": LINE, "lw": 60 / size, "joinstyle": "round"}
+        axis.add_patch(Polygon(camera.project(quad, size), **style))
+    _write(axis, 0.5, 0.5, "empty", ha="center", va="center", color="#9aa0a8", fontsize=6)
+    return _pixels(figure)

@@ -17,11 +17,13 @@ class Summaries:
     Args:
         workdir: folder of the run.
         threshold: a voxel is occupied where its occupancy is above this.
+        loss: name of the loss.
     """
 
-    def __init__(self, workdir, threshold):
+    def __init__(self, workdir, threshold, loss):
         self._workdir = workdir
         self._threshold = threshold
+        self._loss = loss
         self._tensorboard = tf.summary.create_file_writer(self._path(workdir_lib.TENSORBOARD))
 
     def write(self, rows, examples):
@@ -31,7 +33,8 @@ class Summaries:
             rows: all evaluations so far.
             examples: (views, true voxels, occupancy, IoU) of a few validation models.
         """
-        pictures.save(pictures.curves_picture(rows), self._path(workdir_lib.CURVES))
+        curves = pictures.curves_picture(rows, self._loss)
+        pictures.save(curves, self._path(workdir_lib.CURVES))
         figure = pictures.examples_picture(
             [
                 (images, occupancy > self._threshold, voxels > 0.5, f"IoU {iou:.2f}")

@@ -56,7 +56,7 @@ def _read(call, path, *args):
 def _check_view(content, path):
     """Lets the graph decide, as what training does must not depend on who looks at a file."""
     try:
-        images.png(content)
+        images.decode_png(content)
     except OF_FILES as error:
         check_png(content, path)  # says more
         text = f"expected a PNG, received one that cannot be decoded ({reason(error)})"

@@ -91,22 +91,22 @@ class Tree:
         found = {
             posixpath.join(folder, name.rstrip("/")): trees.recognise(f"{place}/{name}")
             for folder, place in (
-                (posixpath.dirname(files.renderings), _ANY),
-                (files.renderings, f"{_ANY}/rendering"),
-                (posixpath.dirname(files.voxels), _ANY),
+                (posixpath.dirname(files.renderings_path), _ANY),
+                (files.renderings_path, f"{_ANY}/rendering"),
+                (posixpath.dirname(files.voxels_path), _ANY),
             )
             for name in _names(folder)
         }
         paths = {view: path for path, (_, _, view) in found.items() if view}
         views = tuple(paths)
-        if files.voxels in found:
-            paths[""] = files.voxels
+        if files.voxels_path in found:
+            paths[""] = files.voxels_path
         others = [path for path, found in found.items() if found[0] is trees.FileType.OTHER]
         return Contents(
             views,
             "" in paths,
             {name: lambda path=path: read(path) for name, path in paths.items()},
-            others=[path for path in others if path != files.renderings],
+            others=[path for path in others if path != files.renderings_path],
         )
 
 
@@ -114,9 +114,6 @@ class Prepared:
     """Prepared data; see `Tree` for the attributes."""
 
     def __init__(self, data_dir, categories, excluded):
-        from r2n2_keras.data import tables  # a tree is validated without TensorFlow
-
-        self._read_record = tables.record_reader()
         self.findings: list[Finding] = []
         index = posixpath.join(data_dir, shards.INDEX)
         manifest = _manifest(data_dir)
@@ -156,13 +153,14 @@ class Prepared:
             if key not in excluded and (not wanted or key[0] in wanted)
         }
 
-    def open(self, one: Object) -> Contents:
+    @staticmethod
+    def open(one: Object) -> Contents:
         """Reads an object's records."""
         contents, findings = {}, []
         records = one.files.records
         for record in records:
             try:
-                renderings, voxels = self._read_record(record.shard, record.offset, record.views)
+                renderings, voxels = record.read(record.views)
             except OSError as error:
                 findings.append(unreadable(f"{one.name} in {record.place}", error).finding(one.key))
                 continue

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from r2n2_keras.errors import InputError, reason
-from r2n2_keras.serving import golden, warmup
+from r2n2_keras.serving import golden, signatures, warmup
 
 # Registered in TensorFlow, but not for a server: Python's, a GPU's own, XLA's, and what reads or
 # writes files, those of the variables excepted.
@@ -91,10 +91,9 @@ def _op_problems(graph):
 
 def _signature_problems(graph):
     found = []
-    signatures = {name: s for name, s in graph.signature_def.items() if not name.startswith("__")}
-    if golden.SIGNATURE not in signatures:
+    if golden.SIGNATURE not in graph.signature_def:
         found.append(f"there is no signature {golden.SIGNATURE}")
-    for name, signature in sorted(signatures.items()):
+    for name, signature in _signatures(graph):
         borders = [("input", signature.inputs), ("output", signature.outputs)]
         for kind, alias, info in ((k, a, i) for k, infos in borders for a, i in infos.items()):
             what = f"{kind} {alias} of {name}"
@@ -115,16 +114,18 @@ def _warmup_problems(folder, graph):
         return [f"the warm-up requests cannot be read ({why})"]
     asked = {(name, _views(inputs)) for name, inputs in requests}
     found = []
-    for name, signature in sorted(graph.signature_def.items()):
-        if name.startswith("__"):
-            continue
+    for name, signature in _signatures(graph):
         ranks = [len(info.tensor_shape.dim) for info in signature.inputs.values()]
         rank = max(ranks, default=1)
-        for views in (None,) if rank == 1 else warmup.VIEWS:
+        for views in (None,) if rank == 1 else signatures.WARM_UP_VIEWS:
             if (name, views) not in asked:
                 of = "" if views is None else f" of {views} views"
                 found.append(f"no warm-up request{of} asks {name}")
     return found
+
+
+def _signatures(graph):
+    return sorted((n, s) for n, s in graph.signature_def.items() if not n.startswith("__"))
 
 
 def _views(inputs):

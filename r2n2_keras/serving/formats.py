@@ -17,8 +17,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.errors import InputError, quiet_libraries
+from r2n2_keras.errors import InputError
 from r2n2_keras.files import replacing
+from r2n2_keras.quiet import quiet_libraries
 
 _TOLERANCE = 1e-4  # of a probability; measured: 4e-6, from sums in another order
 

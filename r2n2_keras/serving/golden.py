@@ -1,8 +1,9 @@
-"""A request and its answer that lie beside an exported model, and a process that tries them.
+"""Requests and their answers that lie beside an exported model, and a process that tries them.
 
     assets.extra/golden_request.json    body for TensorFlow Serving's REST API
     assets.extra/golden_response.json   what it answers to that
     assets.extra/golden_voxels.json     what `voxels` answers to the same pictures
+    assets.extra/golden_checks.json     what the other signatures are asked, by name
 
 The answers are the Keras model's own. This file is also a program, so that a process which has
 TensorFlow alone, as a server has, loads the folder and answers:
@@ -19,117 +20,124 @@ import numpy as np
 
 EXTRA = "assets.extra"
 REQUEST, RESPONSE = "golden_request.json", "golden_response.json"
-VOXELS = "golden_voxels.json"
-SIGNATURE, INPUT, OUTPUT = "serving_default", "image_bytes", "occupancy"
+VOXELS, CHECKS = "golden_voxels.json", "golden_checks.json"
+SIGNATURE = "serving_default"
 VIEWS = 3
 # Other processors round differently, and so does a voxel at the threshold.
 TOLERANCE, MAX_DIFFERING = 1e-4, 1e-3
 
 
-def write(folder: str, pictures: list[bytes], occupancy: np.ndarray, threshold: float) -> None:
+def write(folder: str, checks: dict, answers: dict) -> None:
     """Writes the files.
 
     Args:
         folder: of the version; `assets.extra` in it must exist.
-        pictures: encoded views of one object.
-        occupancy: `(N, N, N)`, the model's answer.
-        threshold: a voxel is occupied where its occupancy is above this.
+        checks: (requests, output) of each signature, as `signatures.Signature` has them.
+        answers: {output: what it must be}: float `(N, N, N)` or bytes.
     """
-    views = [{"b64": base64.b64encode(content).decode()} for content in pictures]
-    numbers = np.char.mod("%.6g", occupancy).astype(float)
-    packed = base64.b64encode(np.packbits(occupancy > threshold)).decode()
-    for name, value in (
-        (REQUEST, {"signature_name": SIGNATURE, "instances": [{INPUT: views}]}),
-        (RESPONSE, {"predictions": [numbers.tolist()]}),
-        (VOXELS, {"predictions": [{"b64": packed}]}),
-    ):
+    (request,), _ = checks[SIGNATURE]
+    instance = {name: values[0] for name, values in request.items()}
+    files = {_answer_file(name): {"predictions": [value]} for name, value in answers.items()}
+    files[REQUEST] = {"signature_name": SIGNATURE, "instances": [instance]}
+    files[CHECKS] = {
+        name: {"requests": requests, "output": output}
+        for name, (requests, output) in checks.items()
+        if name != SIGNATURE
+    }
+    for name, value in files.items():
         with open(os.path.join(folder, EXTRA, name), "w") as file:
-            json.dump(value, file)
-
-
-def read(folder: str) -> tuple[list[bytes], np.ndarray, bytes]:
-    """The pictures, the occupancy `(N, N, N)` and the packed voxels of `write`.
-
-    Raises:
-        OSError: a file is missing.
-        ValueError: a file is not as `write` makes it.
-    """
-    values = []
-    for name in (REQUEST, RESPONSE, VOXELS):
-        with open(os.path.join(folder, EXTRA, name)) as file:
-            values.append(json.load(file))
-    try:
-        (instance,), (answer,) = values[0]["instances"], values[1]["predictions"]
-        pictures = [base64.b64decode(view["b64"], validate=True) for view in instance[INPUT]]
-        occupancy = np.array(answer, np.float32)
-        voxels = base64.b64decode(values[2]["predictions"][0]["b64"], validate=True)
-    except (KeyError, TypeError, IndexError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-    if occupancy.ndim != 3 or not pictures:
-        raise ValueError(f"shape {occupancy.shape} and {len(pictures)} pictures")
-    return pictures, occupancy, voxels
-
-
-def answers(folder: str, pictures: list[bytes]) -> dict[str, np.ndarray]:
-    """What the exported model makes of one object, by signature, in a graph as a server runs it.
-
-    Returns:
-        `serving_default`: occupancy `(N, N, N)`; `voxels`, `padded` and `refine`: bytes, the last
-        after all views, one at a time. Only of the signatures that there are.
-    """
-    import tensorflow as tf
-
-    views = np.array([pictures], object)
-    padding = np.array([[*pictures, b""]], object)
-    result = {}
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], folder)
-
-        def ask(name, **inputs):
-            signature = meta_graph.signature_def[name]
-            return session.run(
-                {alias: info.name for alias, info in signature.outputs.items()},
-                {signature.inputs[alias].name: value for alias, value in inputs.items()},
-            )
-
-        there = meta_graph.signature_def
-        result[SIGNATURE] = ask(SIGNATURE, image_bytes=views)[OUTPUT][0]
-        if "voxels" in there:
-            result["voxels"] = ask("voxels", image_bytes=views)["voxels_bytes"][0]
-        if "padded" in there:
-            answer = ask("padded", image_bytes=padding, num_views=[len(pictures)])
-            result["padded"] = answer["voxels_bytes"][0]
-        if "refine" in there:
-            state = np.array([b""], object)
-            for picture in pictures:
-                answer = ask("refine", image_bytes=np.array([picture], object), state_bytes=state)
-                state = answer["state_bytes"]
-            result["refine"] = answer["voxels_bytes"][0]
-    return result
+            json.dump(value, file, default=_to_json)
 
 
 def problems(folder: str) -> list[str]:
-    """What the exported model answers wrongly, in words; nothing where all is well."""
-    pictures, expected, voxels = read(folder)
-    received = answers(folder, pictures)
-    occupancy = received.pop(SIGNATURE)
+    """What the exported model answers wrongly, in words; nothing where all is well.
+
+    Raises:
+        OSError, LookupError, TypeError, ValueError: the files are not as `write` makes them.
+    """
+    checks, is_whole = _read_checks(folder)
+    answers = {
+        output: _read(folder, _answer_file(output))["predictions"][0]
+        for _, output in checks.values()
+    }
+    import tensorflow as tf
+
     found = []
-    if occupancy.shape != expected.shape:
-        return [f"{SIGNATURE} answers shape {occupancy.shape}, the golden answer {expected.shape}"]
-    if not (error := np.abs(occupancy - expected).max()) <= TOLERANCE:
-        found.append(f"{SIGNATURE} is off the golden answer by {error:.2g}")
-    for name, packed in received.items():
-        if len(packed) != len(voxels):
-            found.append(f"{name} answers {len(packed)} bytes")
-        elif _differing(packed, voxels) > MAX_DIFFERING:
-            found.append(f"{name} answers other voxels than the golden ones")
+    # As a server runs it: in a graph.
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+        there = {n: s for n, s in meta_graph.signature_def.items() if not n.startswith("__")}
+        if is_whole:
+            found += [f"{name} has no golden request" for name in sorted(there.keys() - checks)]
+            found += [f"there is no signature {name}" for name in sorted(checks.keys() - there)]
+        for name, (requests, output) in checks.items():
+            if name in there:
+                answer = _ask(session, there[name], requests)[output][0]
+                found += _differences(name, answer, answers[output])
     return found
 
 
-def _differing(packed, others):
-    """The part of the voxels that differ."""
-    bits = [np.unpackbits(np.frombuffer(one, np.uint8)) for one in (packed, others)]
-    return np.mean(bits[0] != bits[1])
+def _answer_file(output):
+    return {"occupancy": RESPONSE, "voxels_bytes": VOXELS}.get(output, f"golden_{output}.json")
+
+
+def _read_checks(folder):
+    """The requests and the output of each signature, and whether all signatures must be there."""
+    request = _read(folder, REQUEST)
+    (instance,) = request["instances"]
+    checks = {SIGNATURE: ([{name: [value] for name, value in instance.items()}], "occupancy")}
+    if os.path.exists(os.path.join(folder, EXTRA, CHECKS)):
+        others = _read(folder, CHECKS)
+        return checks | {n: (c["requests"], c["output"]) for n, c in others.items()}, True
+    # An export of before there was this file.
+    pictures = instance["image_bytes"]
+    padded = {"image_bytes": [[*pictures, b""]], "num_views": [len(pictures)]}
+    refine = [{"image_bytes": [picture]} for picture in pictures]
+    refine[0]["state_bytes"] = [b""]
+    requests = {"voxels": checks[SIGNATURE][0], "padded": [padded], "refine": refine}
+    return checks | {name: (asked, "voxels_bytes") for name, asked in requests.items()}, False
+
+
+def _ask(session, signature, requests):
+    """The answer to the last of several requests; what one lacks, the answer before it holds."""
+    outputs = {alias: info.name for alias, info in signature.outputs.items()}
+    answer = {}
+    for request in requests:
+        feed = {}
+        for alias, info in signature.inputs.items():
+            dtype = session.graph.get_tensor_by_name(info.name).dtype.as_numpy_dtype
+            feed[info.name] = np.array(request.get(alias, answer.get(alias)), dtype)
+        answer = session.run(outputs, feed)
+    return answer
+
+
+def _differences(name, answer, expected):
+    if isinstance(expected, bytes):
+        if len(answer) != len(expected):
+            return [f"{name} answers {len(answer)} bytes"]
+        bits = [np.unpackbits(np.frombuffer(one, np.uint8)) for one in (answer, expected)]
+        differ = np.mean(bits[0] != bits[1]) > MAX_DIFFERING
+        return [f"{name} answers other voxels than the golden ones"] if differ else []
+    expected = np.array(expected, np.float32)
+    if answer.shape != expected.shape:
+        return [f"{name} answers shape {answer.shape}, the golden answer {expected.shape}"]
+    error = np.abs(answer - expected).max()
+    return [] if error <= TOLERANCE else [f"{name} is off the golden answer by {error:.2g}"]
+
+
+def _to_json(value):
+    """Of what JSON does not know: bytes as TensorFlow Serving has them, numbers to six digits."""
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    return np.char.mod("%.6g", value).astype(float).tolist()
+
+
+def _read(folder, name):
+    def of_bytes(value):
+        return base64.b64decode(value["b64"], validate=True) if value.keys() == {"b64"} else value
+
+    with open(os.path.join(folder, EXTRA, name)) as file:
+        return json.load(file, object_hook=of_bytes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The exported model's signatures: what TensorFlow Serving answers.
+"""The exported model's signatures: what TensorFlow Serving answers, and how it is asked for that.
 
 All are stateless, batch first on every input and output, and made of stock TensorFlow ops. Letters:
 B objects, T views of each, H W pixels, C channels, N grid edge.
@@ -10,15 +10,20 @@ B objects, T views of each, H W pixels, C channels, N grid edge.
                      -> state_bytes string (B,), voxels_bytes string (B,)
     padded:          image_bytes string (B, T), num_views int32 (B,) -> voxels_bytes string (B,)
 
-`image_bytes` are encoded pictures, of any format and size that `images.picture` takes.
+`image_bytes` are encoded pictures, of any format and size that `images.decode_picture` takes.
 `voxels_bytes` is what `numpy.packbits` makes of the grid [x, y, z], a bit per voxel.
 
 A server holds requests neither against a signature's shape nor against its own memory: shapes are
 checked here, and so is the number of pictures, each of which takes a hundred bytes to send and
 megabytes to encode.
+
+To add a signature, write what it answers in `signatures_of` and describe it at the end of that
+function. Warm-up requests, the golden request and the check of an export follow from that.
 """
 
 import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -29,20 +34,45 @@ from r2n2_keras.data.photos import decode_views
 MAX_PICTURES = 128
 MAX_PIXEL = 10  # 1 is white; pixels up to 255 are a likely mistake, and were answered plausibly
 FINGERPRINT_BYTES = 8
+WARM_UP_VIEWS = (1, 3, 5)
 
 _BYTES = [bytes([byte]) for byte in range(256)]
 _FLOAT_BYTES = 4
 
 
-def make_archive(model, threshold: float):
+class Signature(NamedTuple):
+    """One thing that a server answers, and how an export is asked for it.
+
+    Attributes:
+        answer: function of the inputs that gives {output: tensor}.
+        inputs: {input: its `tf.TensorSpec`}.
+        requests: function of the encoded pictures (T,) of one object and of the same, decoded,
+            (T, H, W, C). Gives the requests, {input: value}, that show it all of them. An input
+            that a request lacks is what the one before answered under that name.
+        output: by which the answer to the last request is judged; one of `golden_answers`.
+        warm_up_views: the numbers of views that warm-up requests show.
+        golden_requests: as `requests`, where the golden request is another.
+    """
+
+    answer: Callable
+    inputs: dict[str, tf.TensorSpec]
+    requests: Callable
+    output: str
+    warm_up_views: tuple[int, ...] = WARM_UP_VIEWS
+    golden_requests: Callable | None = None
+
+
+def golden_answers(occupancy: np.ndarray, threshold: float) -> dict[str, np.ndarray | bytes]:
+    """What each output that is judged must be of one object, from its occupancy `(N, N, N)`."""
+    return {"occupancy": occupancy, "voxels_bytes": np.packbits(occupancy > threshold).tobytes()}
+
+
+def signatures_of(model, threshold: float) -> dict[str, Signature]:
     """The signatures of a model.
 
     Args:
         model: an `R2N2`.
         threshold: a voxel is occupied where its occupancy is above this.
-
-    Returns:
-        A `keras.export.ExportArchive`, for `write_out`.
     """
     blank = tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8)).numpy()
     state, spec = State(model), model.image_spec
@@ -93,20 +123,54 @@ def make_archive(model, threshold: float):
         views = views_of(tf.where(is_view, image_bytes, blank))
         return {"voxels_bytes": voxels_of(model.call_padded(views, num_views))}
 
-    strings, objects = tf.TensorSpec((None, None), tf.string), tf.TensorSpec((None,), tf.string)
-    floats = tf.TensorSpec((None, None, *spec.shape), tf.float32)
-    counts = tf.TensorSpec((None,), tf.int32)
+    pictures = {"image_bytes": tf.TensorSpec((None, None), tf.string)}
+    strings = tf.TensorSpec((None,), tf.string)
+
+    def all_pictures(pictures, images):
+        return [{"image_bytes": [pictures]}]
+
+    def one_by_one(pictures, images):
+        first, *others = [{"image_bytes": [picture]} for picture in pictures]
+        return [{**first, "state_bytes": [b""]}, *others]
+
+    def padded_by(padding):
+        return lambda pictures, images: [
+            {"image_bytes": [[*pictures, *padding]], "num_views": [len(pictures)]}
+        ]
+
+    return {
+        "serving_default": Signature(serving_default, pictures, all_pictures, "occupancy"),
+        "voxels": Signature(voxels, pictures, all_pictures, "voxels_bytes"),
+        "images": Signature(
+            images,
+            {"images": tf.TensorSpec((None, None, *spec.shape), tf.float32)},
+            lambda pictures, images: [{"images": images[None]}],
+            "occupancy",
+        ),
+        "refine": Signature(
+            refine,
+            {"image_bytes": strings, "state_bytes": strings},
+            one_by_one,
+            "voxels_bytes",
+            warm_up_views=(2,),  # a fresh start, and one that goes on
+        ),
+        "padded": Signature(
+            padded,
+            {**pictures, "num_views": tf.TensorSpec((None,), tf.int32)},
+            padded_by([]),
+            "voxels_bytes",
+            golden_requests=padded_by([b""]),
+        ),
+    }
+
+
+def make_archive(signatures: dict[str, Signature]):
+    """A `keras.export.ExportArchive` of signatures, for `write_out`."""
     # Not told to track the model: it would save the weights that the endpoints use a second time.
     archive = keras.export.ExportArchive()
-    for endpoint, specs in (
-        (serving_default, {"image_bytes": strings}),
-        (voxels, {"image_bytes": strings}),
-        (images, {"images": floats}),
-        (refine, {"image_bytes": objects, "state_bytes": objects}),
-        (padded, {"image_bytes": strings, "num_views": counts}),
-    ):
-        named = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()]
-        archive.add_endpoint(endpoint.__name__, endpoint, named)
+    for name, signature in signatures.items():
+        specs = [tf.TensorSpec(s.shape, s.dtype, n) for n, s in signature.inputs.items()]
+        archive.add_endpoint(name, signature.answer, specs)
     return archive
 
 

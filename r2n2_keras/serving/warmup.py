@@ -13,34 +13,33 @@ from tensorflow_serving.apis import prediction_log_pb2
 from r2n2_keras.serving.golden import EXTRA
 
 FILE = "tf_serving_warmup_requests"
-VIEWS = (1, 3, 5)
 
 
-def make_requests(pictures, images, states) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """A request for every signature, and number of views where it matters.
+def make_requests(signatures, pictures, images) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The requests that `signatures` describes.
 
     Args:
-        pictures: encoded views of one object, as many as the largest of `VIEWS`.
+        signatures: {name: `signatures.Signature`}.
+        pictures: encoded views of one object, as many as the most that are asked about.
         images: the same decoded, float32 `(T, H, W, C)`.
-        states: what `refine` takes as `state_bytes`: empty, and one of a first view.
 
     Returns:
         (signature, {input: value}) each.
     """
-    requests = []
-    for views in VIEWS:
-        image_bytes = np.array([pictures[:views]], object)
-        requests += [
-            ("serving_default", {"image_bytes": image_bytes}),
-            ("voxels", {"image_bytes": image_bytes}),
-            ("images", {"images": images[None, :views]}),
-            ("padded", {"image_bytes": image_bytes, "num_views": np.array([views], np.int32)}),
-        ]
-    for state in states:
-        picture = np.array(pictures[:1], object)
-        state_bytes = np.array([state], object)
-        requests.append(("refine", {"image_bytes": picture, "state_bytes": state_bytes}))
-    return requests
+    made = []
+    for name, signature in signatures.items():
+        for views in signature.warm_up_views:
+            inputs = {}
+            for request in signature.requests(pictures[:views], images[:views]):
+                if lacking := signature.inputs.keys() - request.keys():
+                    answer = signature.answer(**inputs)
+                    request = {**request, **{alias: answer[alias].numpy() for alias in lacking}}
+                inputs = {
+                    alias: np.array(request[alias], spec.dtype.as_numpy_dtype)
+                    for alias, spec in signature.inputs.items()
+                }
+                made.append((name, inputs))
+    return made
 
 
 def write(folder: str, requests) -> None:

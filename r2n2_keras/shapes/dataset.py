@@ -9,15 +9,11 @@ whatever the number of processes, and a larger data set begins with the models o
 """
 
 import contextlib
-import io
 import json
 import os
-import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +22,7 @@ from PIL import Image
 from r2n2_keras.data import binvox
 from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
+from r2n2_keras.files import replacing
 from r2n2_keras.shapes import furniture
 from r2n2_keras.shapes.camera import Camera, random_camera
 from r2n2_keras.shapes.render import render_views
@@ -73,16 +70,11 @@ def synthesize(
             f"Expected a folder that is not there yet, received {out_dir}. "
             "Remove it or name another one."
         )
-    partial = out_dir.with_name(f"{out_dir.name}.partial-{os.getpid()}")
     try:
-        partial.mkdir(parents=True)
-        try:
-            _write_all(
-                partial, categories, models_per_category, num_views, seed, processes, progress
-            )
-            os.rename(partial, out_dir)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with replacing(out_dir) as partial:
+            os.makedirs(partial)
+            made = categories, models_per_category, num_views, seed
+            _write_all(partial, *made, processes, progress)
     except OSError as error:
         raise InputError(
             f"Expected to write a data set to {out_dir}, received: {error.strerror or error}. "
@@ -137,7 +129,7 @@ def write_model(
     renderings.mkdir(parents=True)
     names = [f"{view:02d}.png" for view in range(num_views)]
     for name, picture in zip(names, render_views(parts, cameras), strict=True):
-        (renderings / name).write_bytes(_png(picture))
+        Image.fromarray(picture).save(renderings / name, compress_level=6)
     metadata = [
         f"{camera.azimuth!r} {camera.elevation!r} 0 {camera.distance!r} 25\n" for camera in cameras
     ]
@@ -152,12 +144,6 @@ def write_model(
 def _rounded(camera: Camera) -> Camera:
     """The camera with short numbers, so that the metadata say exactly what was rendered."""
     return Camera(round(camera.azimuth, 6), round(camera.elevation, 6), round(camera.distance, 6))
-
-
-def _png(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=6)
-    return file.getvalue()
 
 
 def _checked(categories, models_per_category, num_views, seed, processes) -> tuple[str, ...]:
@@ -195,58 +181,47 @@ def _cache_dir() -> Path:
 
 
 def _write_all(root, categories, models_per_category, num_views, seed, processes, progress):
-    """Writes all models, over `processes` processes; the first failure ends them all."""
+    """Writes all models, over `processes` processes; says after each how many are there."""
     total = len(categories) * models_per_category
     shares = min(processes or os.cpu_count() or 1, total)
     jobs = [
-        (str(root), categories, models_per_category, num_views, seed, share, shares)
+        (root, categories, models_per_category, num_views, seed, share, shares)
         for share in range(shares)
     ]
-    done, lock = 0, threading.Lock()
-
-    def advance() -> None:
-        nonlocal done
-        with lock:
-            done += 1
+    with contextlib.ExitStack() as stack:
+        models = _write_share(*jobs[0]) if shares == 1 else _in_processes(jobs, stack)
+        for done, _ in enumerate(models, 1):
             if progress:
                 progress(done, total)
 
-    if shares == 1:
-        for _ in _write_share(*jobs[0]):
-            advance()
-        return
-    with contextlib.ExitStack() as pipes, ThreadPoolExecutor(shares) as threads:
-        workers: list[subprocess.Popen] = []
-        try:
-            workers += [pipes.enter_context(_start(job)) for job in jobs]
-            followers = [threads.submit(_follow, worker, advance) for worker in workers]
-            for follower in as_completed(followers):
-                follower.result()
-        finally:
-            for worker in workers:
-                worker.terminate()  # nothing to those that are done
+
+def _in_processes(jobs, stack: contextlib.ExitStack) -> Iterator[str]:
+    """A process for each job; yields a line for each model that is there. `stack` ends them."""
+    reading, writing = os.pipe()
+    lines = stack.enter_context(open(reading))  # of all of them
+    with open(writing, "wb", buffering=0) as output:
+        workers = []
+        for job in jobs:
+            workers.append(stack.enter_context(_start(job, output)))
+            stack.callback(workers[-1].terminate)  # nothing to those that are done
+    yield from lines
+    for worker in workers:
+        problem = worker.stderr.read().strip()
+        if worker.wait() != 0:
+            last = problem.splitlines()[-1] if problem else f"exit status {worker.returncode}"
+            raise OSError(f"a worker process failed: {last}")
 
 
-def _start(job: tuple) -> subprocess.Popen:
+def _start(job: tuple, output) -> subprocess.Popen:
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, json.dumps(job)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
     )
-
-
-def _follow(worker: subprocess.Popen, advance: Callable[[], None]) -> None:
-    """Counts a worker's models until it ends."""
-    for _ in worker.stdout:
-        advance()
-    problem = worker.stderr.read().strip()
-    if worker.wait() != 0:
-        last = problem.splitlines()[-1] if problem else f"exit status {worker.returncode}"
-        raise OSError(f"a worker process failed: {last}")
 
 
 def _work() -> None:

@@ -67,13 +67,14 @@ def render_views(
     colours, looks = np.unique(colours, axis=0, return_inverse=True)
     colours = np.concatenate([colours, np.zeros((1, 4))])
     looks = np.append(looks.ravel(), len(colours) - 1)
-    corners = trimesh.bounds.corners(
-        [
-            np.min([part.bounds[0] for part in parts], axis=0),
-            np.max([part.bounds[1] for part in parts], axis=0),
-        ]
-    )
+    corners = trimesh.bounds.corners(bounds(parts))
     return np.stack([_picture(caster, colours, looks, corners, each, size) for each in cameras])
+
+
+def bounds(parts: Sequence[trimesh.Trimesh]) -> np.ndarray:
+    """The lower and the upper corner of the box around all parts, (2, 3)."""
+    lower, upper = np.moveaxis([part.bounds for part in parts], 1, 0)
+    return np.stack([lower.min(axis=0), upper.max(axis=0)])
 
 
 def shade(mesh: trimesh.Trimesh) -> np.ndarray:
@@ -135,7 +136,4 @@ def _edges(look: np.ndarray) -> np.ndarray:
 
 def _single(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Embree takes whole rows of single floats."""
-    return (
-        np.ascontiguousarray(origins, np.float32),
-        np.ascontiguousarray(directions, np.float32),
-    )
+    return tuple(np.ascontiguousarray(each, np.float32) for each in (origins, directions))

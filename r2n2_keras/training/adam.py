@@ -10,20 +10,18 @@ import tensorflow as tf
 class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam` by TensorFlow's own kernel: the same numbers, but for rounding.
 
-    Without `amsgrad`, which that kernel does not know.
-
     Keras writes the update as some 15 operations, each of which reads and writes all weights; they
-    took a tenth of a training step of the full network on a CPU.
+    took a tenth of a training step of the full network on a CPU. The kernel knows no `amsgrad`.
 
     Unlike Keras's optimizers it takes gradients that are already summed over the replicas. Keras
-    would clip each replica's before it sums them, so `global_clipnorm` would depend on how many
-    replicas there are.
+    would clip each replica's before it sums them, so that `global_clipnorm` would depend on how
+    many replicas there are.
 
     Args:
         *args: those of `keras.optimizers.Adam`.
         l2: float, training also minimises this times the squared norm of the kernels, not of the
             biases. As in the original (`lib/solver.py`) its gradient goes through Adam with the
-            rest, which makes it another thing than AdamW's decay. It is added after clipping.
+            rest, other than AdamW's. It is added after clipping.
         ema_decay: float, d of an exponential moving average of the weights: at update n, counted
             from 1, `average = e * average + (1 - e) * weight` with `e = min(d, (1 + n) / (10 + n))`
             and the weights at `build` for a start. 0: no averages. See `averaged_weights`.
@@ -98,18 +96,16 @@ def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer):
         model: whose trainable weights the optimizer was built with.
         optimizer: what `make_optimizer` gave.
     """
-    adam = getattr(optimizer, "inner_optimizer", optimizer)
-    averages = adam._averages
-    pairs = list(zip(model.trainable_variables, averages, strict=True)) if averages else []
-    _exchange(pairs)
+    averages = getattr(optimizer, "inner_optimizer", optimizer)._averages
+
+    def exchange():
+        for average, weight in zip(averages, model.trainable_variables, strict=bool(averages)):
+            value = tf.identity(weight)
+            weight.assign(average)
+            average.assign(value)
+
+    exchange()
     try:
         yield
     finally:
-        _exchange(pairs)
-
-
-def _exchange(pairs):
-    for first, second in pairs:
-        value = tf.identity(first)
-        first.assign(second)
-        second.assign(value)
+        exchange()

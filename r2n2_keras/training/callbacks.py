@@ -3,6 +3,7 @@
 import importlib
 import operator
 import os
+import shlex
 
 import keras
 import tensorflow as tf
@@ -15,8 +16,7 @@ def load(names):
     """Makes the callbacks that `--callbacks` names.
 
     Args:
-        names: "module:factory" each. The factory is called without arguments and gives a callback
-            or several.
+        names: "module:factory" each; the factory is called without arguments and gives one or more.
 
     Raises:
         InputError: there is no such factory, or it gives something else.
@@ -44,13 +44,7 @@ def _load(name):
 
 
 class Profiler(keras.callbacks.Callback):
-    """Records some steps for TensorBoard's profiler.
-
-    Args:
-        workdir: folder of the run.
-        first: the first step that is recorded.
-        stop: the first that is no more.
-    """
+    """Records the steps `first` to `stop - 1`, counted from 0, for TensorBoard's profiler."""
 
     def __init__(self, workdir, first, stop):
         super().__init__()
@@ -59,22 +53,23 @@ class Profiler(keras.callbacks.Callback):
         self._records = False
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Starts where it is time; `batch` counts the steps before this one."""
+        """Starts recording; `batch` counts the steps before this one."""
         if self._first <= batch < self._stop and not self._records:
             tf.profiler.experimental.start(self._folder)
             self._records = True
 
     def on_train_batch_end(self, batch, logs=None):
-        """Stops where it is time."""
+        """Writes what was recorded."""
         if batch + 1 == self._stop:
             self._end()
 
     def on_train_end(self, logs=None):
-        """Stops where training ends earlier."""
+        """Writes what was recorded where training ends earlier."""
         self._end()
 
     def _end(self):
         if self._records:
             tf.profiler.experimental.stop()
             self._records = False
-            print(f"Wrote a profile: tensorboard --logdir={self._folder}", flush=True)
+            folder = shlex.quote(self._folder)
+            print(f"Wrote a profile: tensorboard --logdir={folder}", flush=True)

@@ -4,6 +4,7 @@
 value that it reads.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,26 +26,16 @@ _FILES = "state"
 
 @dataclasses.dataclass(eq=False)  # TensorFlow asks for a hash
 class RunState(tf.train.experimental.PythonState):
-    """What a run remembers besides weights and optimizer.
+    """What a run remembers besides weights and optimizer."""
 
-    Attributes:
-        step: training steps done. It is also the position in the data, and decides on all that is
-            drawn at random.
-        seconds: that the run has taken, all its processes together.
-        losses: sum over the steps since the last evaluation.
-        ious: the same of the IoU.
-        steps_since: how many steps these are.
-        rollbacks: how often the run went back after a divergence; each halves the learning rate.
-        rows: the evaluations, as `metrics.csv` has them.
-    """
-
+    # Training steps done: the position in the data, which decides on all that is drawn at random.
     step: int = 0
-    seconds: float = 0.0
-    losses: float = 0.0
+    seconds: float = 0.0  # that all processes of the run have taken
+    losses: float = 0.0  # summed over the steps since the last evaluation
     ious: float = 0.0
-    steps_since: int = 0
-    rollbacks: int = 0
-    rows: list[dict] = dataclasses.field(default_factory=list)
+    steps_since: int = 0  # how many steps these are
+    rollbacks: int = 0  # after divergences; each halves the learning rate
+    rows: list[dict] = dataclasses.field(default_factory=list)  # as `metrics.csv` has them
 
     def serialize(self):
         """As JSON, which gives every float back exactly."""
@@ -72,14 +63,7 @@ class RunState(tf.train.experimental.PythonState):
 
 
 class Checkpoints:
-    """The checkpoints of a run.
-
-    Args:
-        workdir: folder of the run.
-        model: the network.
-        optimizer: its built optimizer.
-        state: a `RunState`.
-    """
+    """The checkpoints of a run, and its best model."""
 
     def __init__(self, workdir: str, model: keras.Model, optimizer, state: RunState):
         self._workdir = workdir
@@ -90,35 +74,50 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, state=state)
 
     def save(self) -> bool:
-        """Writes a checkpoint of the present step.
-
-        Returns:
-            False where something is not finite: that is nothing to go on with.
+        """Writes a checkpoint; False where something is not finite: nothing to go on with.
 
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
         if not self.is_finite():
             return False
-        path = os.path.join(self._folder, _NAME.format(self._state.step))
-        try:
+        path = self._path(self._state.step)
+        with self._explaining_failures(f"the checkpoint of step {self._state.step}", path):
             os.makedirs(self._folder, exist_ok=True)
-            self._clear_partial()
+            for name in os.listdir(self._folder):
+                if name.startswith("partial-"):  # of a process that was killed
+                    shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
             with replacing(path) as partial:
                 self._checkpoint.write(os.path.join(partial, _FILES))
                 shutil.rmtree(path, ignore_errors=True)  # one of the same step
-        except (OSError, tf.errors.OpError) as error:
-            why = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
-            newest = max(self.steps(), default=None)
-            last = "there is none yet" if newest is None else f"the last is of step {newest}"
-            raise InputError(
-                f"Expected to write the checkpoint of step {self._state.step} to {path}, "
-                f"received: {why}; {last}. Make room or mend the folder, then give the same "
-                "command to go on."
-            ) from None
-        for step in sorted(self.steps())[:-_KEPT]:
-            shutil.rmtree(os.path.join(self._folder, _NAME.format(step)), ignore_errors=True)
+        for step in self.steps()[:-_KEPT]:
+            shutil.rmtree(self._path(step), ignore_errors=True)
         return True
+
+    def save_model(self) -> None:
+        """Writes the network as it is, without its optimizer.
+
+        Raises:
+            InputError: the disk is full, or the folder cannot be written.
+        """
+        path = os.path.join(self._workdir, workdir_lib.MODEL)
+        # With it, which callbacks look for in the model, the file would be three times as large.
+        del self._model.optimizer
+        with self._explaining_failures("the model", path), replacing(path) as partial:
+            self._model.save(partial)
+        object.__setattr__(self._model, "optimizer", self._optimizer)
+
+    @contextlib.contextmanager
+    def _explaining_failures(self, what, path):
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            newest = self.newest
+            last = f"the last checkpoint is {newest}" if newest else "there is no checkpoint yet"
+            raise InputError(
+                f"Expected to write {what} to {path}, received: {reason(error)}; {last}. Make room "
+                "or mend the folder, then give the same command to go on."
+            ) from None
 
     def is_finite(self) -> bool:
         """Whether weights, moments and averages are. A loss can be finite where they are not."""
@@ -126,62 +125,52 @@ class Checkpoints:
         return all(np.isfinite(np.asarray(variable)).all() for variable in variables)
 
     def restore(self) -> bool:
-        """Restores the newest checkpoint that can be read; names those that it passes over.
-
-        Returns:
-            False where the run has none yet.
+        """Restores the newest readable checkpoint; False where the run has none yet.
 
         Raises:
             InputError: none of those there are can be read, or the run has lost all.
         """
-        failures, damaged = [], []
-        for step in sorted(self.steps(), reverse=True):
-            path = os.path.join(self._folder, _NAME.format(step))
+        damaged = {}
+        for step in reversed(self.steps()):
+            path = self._path(step)
             try:
                 self._checkpoint.read(os.path.join(path, _FILES)).assert_consumed()
-                self._set_aside(damaged)
-                return True
             except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-                why = reason(error) if isinstance(error, tf.errors.OpError) else error
-                failures.append(f"{path} ({str(why).splitlines()[0]})")
-                damaged.append(path)
-                print(f"Passing over a damaged checkpoint: {failures[-1]}", flush=True)
-        if failures:
+                why = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
+                damaged[path] = f"{path} ({why.partition(chr(10))[0]})"
+                print(f"Passing over a damaged checkpoint: {damaged[path]}", flush=True)
+                continue
+            for path in damaged:  # they are not the newest, nor among those to keep
+                aside = os.path.join(self._folder, f"damaged-{os.path.basename(path)}")
+                shutil.rmtree(aside, ignore_errors=True)
+                os.rename(path, aside)
+            return True
+        if damaged:
             raise InputError(
-                f"Expected a checkpoint, received {', '.join(failures)}: none can be restored. "
-                "--overwrite removes the run."
+                f"Expected a checkpoint, received {', '.join(damaged.values())}: none can be "
+                "restored. --overwrite removes the run."
             )
-        lost = [
-            name
-            for name in (workdir_lib.METRICS, workdir_lib.MODEL)
-            if os.path.exists(os.path.join(self._workdir, name))
-        ]
-        if lost:
+        results = (workdir_lib.METRICS, workdir_lib.MODEL)
+        left = [name for name in results if os.path.exists(os.path.join(self._workdir, name))]
+        if left:
             raise InputError(
                 f"Expected a checkpoint in {self._folder}, received none, although the run has "
-                f"left {' and '.join(lost)}. Put it back, give another --workdir, or --overwrite "
+                f"left {' and '.join(left)}. Put it back, give another --workdir, or --overwrite "
                 "to start afresh."
             )
         return False
 
     def steps(self) -> list[int]:
-        """Steps of which there are checkpoints, damaged ones included."""
+        """Steps of which there are checkpoints, damaged ones included, in their order."""
         names = os.listdir(self._folder) if os.path.isdir(self._folder) else []
-        return [int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))]
+        matches = (re.fullmatch(r"step-(\d+)", name) for name in names)
+        return sorted(int(match[1]) for match in matches if match)
 
-    def path(self, step: int) -> str:
-        """The folder of a checkpoint."""
+    @property
+    def newest(self) -> str | None:
+        """The folder of the newest checkpoint; None where there is none."""
+        steps = self.steps()
+        return self._path(steps[-1]) if steps else None
+
+    def _path(self, step):
         return os.path.join(self._folder, _NAME.format(step))
-
-    def _set_aside(self, paths):
-        """Renames damaged checkpoints: they are not the newest, nor among those to keep."""
-        for path in paths:
-            aside = os.path.join(self._folder, f"damaged-{os.path.basename(path)}")
-            shutil.rmtree(aside, ignore_errors=True)
-            os.rename(path, aside)
-
-    def _clear_partial(self):
-        """Removes what a killed process left half written."""
-        for name in os.listdir(self._folder):
-            if name.startswith("partial-"):
-                shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)

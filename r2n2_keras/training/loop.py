@@ -7,7 +7,9 @@ A run is a function of its settings and its data: whatever happens in a step dep
 which a checkpoint holds as a whole, and on the number of the step.
 """
 
+import functools
 import os
+import shlex
 import signal
 import time
 
@@ -17,14 +19,13 @@ import tensorflow as tf
 
 from r2n2_keras import workdir as workdir_lib
 from r2n2_keras.errors import InputError
-from r2n2_keras.files import replacing
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.r2n2 import R2N2
-from r2n2_keras.training import callbacks as callbacks_lib
-from r2n2_keras.training import distribution, setup
+from r2n2_keras.training import distribution, progress, setup
 from r2n2_keras.training import steps as steps_lib
 from r2n2_keras.training.adam import averaged_weights
+from r2n2_keras.training.callbacks import Profiler
 from r2n2_keras.training.checkpoints import Checkpoints, RunState
-from r2n2_keras.training.progress import ProgressBar, duration
 from r2n2_keras.training.stopping import StopRequest
 from r2n2_keras.training.stream import TrainingStream
 from r2n2_keras.training.validation import Validation
@@ -57,20 +58,20 @@ def train(config, strategy, cluster, parts, callbacks=(), weights=None, summaris
         run = _Run(config, strategy, cluster, parts, weights, summarise)
         run.restore()
         if run.is_done:
-            run.tell(f"The run in {config.workdir} {run.how_far}: nothing left to train.")
+            run.print(f"The run in {config.workdir} is {run.position}: nothing left to train.")
             return 0
         with StopRequest() as stop:
             run.train(stop, callbacks)
-    run.tell_end()
+    run.print_end()
     return run.stopped_by
 
 
-class _Diverged(Exception):
-    """The loss of a step is not finite, or too large."""
+class _DivergenceError(Exception):
+    """A step or an evaluation gave something that training cannot go on with."""
 
-    def __init__(self, step, what):
-        super().__init__(what)
-        self.step, self.what = step, what
+    def __init__(self, step, expected):
+        super().__init__(expected)
+        self.step, self.expected = step, expected
 
 
 class _Run:
@@ -81,6 +82,13 @@ class _Run:
         self.state = RunState()
         self.last_step = _DRY_RUN_STEPS if config.dry_run else config.steps
         self.stopped_by = 0
+        self._scheduled_rate = functools.partial(
+            steps_lib.learning_rate_at,
+            initial=config.learning_rate,
+            drop_steps=config.learning_rate_drop_steps,
+            drop_every=config.learning_rate_drop_every,
+            drop_factor=config.learning_rate_drop_factor,
+        )
         self._strategy = strategy
         self._cluster = cluster
         self._epoch_size = len(parts["train"])
@@ -108,22 +116,20 @@ class _Run:
             self._model.output_shape[-1],
             setup.sampling_of(config),
             skip=config.on_bad_sample == "skip",
-            distribute=self._distributed,
+            distribute=functools.partial(distribution.distribute, strategy),
         )
         self._validation = Validation(config, strategy, cluster, self._model, parts["val"])
         self._checkpoints = Checkpoints(config.workdir, self._model, self._optimizer, self.state)
 
-    # === What a run is asked ===
+    # === What is due ===
 
     @property
     def is_done(self):
-        """Whether the state is that of a run at its end."""
         return self.state.step >= self.last_step or self._is_stale
 
     @property
-    def how_far(self):
-        """How far the run is, in words."""
-        text = f"is at step {self.state.step} of {self.last_step}"
+    def position(self):
+        text = f"at step {self.state.step} of {self.last_step}"
         if self._is_stale:
             text += f" and no better than at step {self.state.best['step']}"
         return text
@@ -141,23 +147,15 @@ class _Run:
 
     @property
     def _checkpoint_is_due(self):
+        if not self._writes or self._evaluation_is_due:  # which saves one, too
+            return False
         if self.state.step % self.config.checkpoint_every_steps == 0:
             return True
         seconds = self.config.checkpoint_every_seconds
         since = time.monotonic() - self._saved_at
         return seconds and since > max(seconds, self._saving_took / _SAVING_SHARE)
 
-    def _scheduled_rate(self, step):
-        config = self.config
-        return steps_lib.learning_rate_at(
-            step,
-            config.learning_rate,
-            config.learning_rate_drop_steps,
-            config.learning_rate_drop_every,
-            config.learning_rate_drop_factor,
-        )
-
-    # === Its steps ===
+    # === Training ===
 
     def restore(self):
         """Goes to where the workdir's run stopped; every worker, to where the chief's did."""
@@ -169,17 +167,18 @@ class _Run:
         """Trains to the end, or until a worker is told to stop."""
         config, state = self.config, self.state
         self._clock = time.monotonic() - state.seconds
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
         if state.step:
-            self.tell(f"Going on at step {state.step} of {self.last_step}.")
+            self.print(f"Going on at step {state.step} of {self.last_step}.")
         elif self._writes:
             self._save()  # there is always one to go back to
-        self._saved_at, self._saving_took = time.monotonic(), 0.0
-        self._progress = ProgressBar(self.last_step, config.batch_size)
+        self._progress = progress.ProgressBar(self.last_step, config.batch_size)
         own = [self._progress] if self._cluster.is_chief else []
         if self._writes and config.profile_range:
-            own.append(callbacks_lib.Profiler(config.workdir, *config.profile_range))
-        # Keras' callbacks look for the optimizer here; `_save_model` takes it away.
+            own.append(Profiler(config.workdir, *config.profile_range))
+        # Keras' callbacks look for the optimizer here.
         object.__setattr__(self._model, "optimizer", self._optimizer)
+        self._model.stop_training = False
         self._callbacks = keras.callbacks.CallbackList(
             [*own, *callbacks],
             model=self._model,
@@ -188,15 +187,26 @@ class _Run:
             workdir=config.workdir,
             verbose=0,
         )
-        self._train_step = self._make_train_step()
-        self._model.stop_training = False
+        gpus = tf.config.list_logical_devices("GPU")
+        on_one_gpu = self._strategy.num_replicas_in_sync == 1 and bool(gpus)
+        self._train_step = steps_lib.make_train_step(
+            self._strategy,
+            self._model,
+            self._optimizer,
+            batch_size=config.batch_size,
+            threshold=config.threshold,
+            loss_of=LOSSES[config.loss],
+            element_spec=self._stream.dataset(state.step).element_spec,
+            accumulation_steps=config.gradient_accumulation_steps,
+            jit_compile=config.jit_compile == "on" or (config.jit_compile == "auto" and on_one_gpu),
+        )
         with self._progress:
             self._callbacks.on_train_begin()
             while True:
                 try:
                     self._train(stop)
                     break
-                except _Diverged as divergence:
+                except _DivergenceError as divergence:
                     self._roll_back(divergence)
             self._callbacks.on_train_end()
 
@@ -212,10 +222,9 @@ class _Run:
                     self._callbacks.on_epoch_begin(len(state.rows))
             if self.is_done:
                 return
-            stopping = self._step(batches, stop)
-            if stopping:
+            if self._step(batches, stop):
                 break
-            if self._writes and not self._evaluation_is_due and self._checkpoint_is_due:
+            if self._checkpoint_is_due:
                 self._save()
         # A signal that another worker received is this one's, too.
         self.stopped_by = 0 if self._model.stop_training else stop.signal or signal.SIGTERM
@@ -232,12 +241,12 @@ class _Run:
         images, voxels = next(batches)
         self._progress.waited(time.monotonic() - began)
         self._callbacks.on_train_batch_begin(state.step)
-        told = tf.constant(float(bool(stop.signal or self._model.stop_training)))
-        loss, iou, stopping = self._train_step(images, voxels, told).numpy().tolist()
+        stopping = tf.constant(float(bool(stop.signal or self._model.stop_training)))
+        loss, iou, stopping = self._train_step(images, voxels, stopping).numpy().tolist()
         limit = self.config.loss_limit
         if not np.isfinite(loss) or 0 < limit < loss:
-            what = f"a loss of at most {limit:g}" if np.isfinite(loss) else "a finite loss"
-            raise _Diverged(state.step, f"{what}, received {loss:g}")
+            expected = f"a loss of at most {limit:g}" if np.isfinite(loss) else "a finite loss"
+            raise _DivergenceError(state.step, f"{expected}, received {loss:g}")
         state.losses += loss
         state.ious += iou
         state.steps_since += 1
@@ -246,7 +255,7 @@ class _Run:
         return stopping > 0
 
     def _evaluate(self, stop):
-        """Scores the validation models and keeps what comes of it; False where it has to stop."""
+        """Scores the validation objects and keeps what comes of it; False where it has to stop."""
         state = self.state
         self._callbacks.on_test_begin()
         with averaged_weights(self._model, self._optimizer):
@@ -255,13 +264,11 @@ class _Run:
                 return False
             val_loss, val_iou, examples = scores
             self._callbacks.on_test_end({"loss": val_loss, "iou": val_iou})
-            if not np.isfinite(val_loss):
-                raise _Diverged(state.step - 1, f"a finite validation loss, received {val_loss:g}")
-            if not self._checkpoints.is_finite():
-                raise _Diverged(state.step - 1, "finite weights, received some that are not")
+            self._check(np.isfinite(val_loss), f"a finite validation loss, received {val_loss:g}")
+            self._check(self._checkpoints.is_finite())
             is_best = not state.rows or val_iou > state.best["val_iou"]
             if is_best and self._writes:
-                self._save_model()
+                self._checkpoints.save_model()
         row = {
             "step": state.step,
             "epoch": state.step * self.config.batch_size / self._epoch_size,
@@ -271,7 +278,7 @@ class _Run:
             "iou": state.ious / state.steps_since,
             "val_loss": val_loss,
             "val_iou": val_iou,
-            "learning_rate": float(keras.ops.convert_to_numpy(self._optimizer.learning_rate)),
+            "learning_rate": self._learning_rate,
         }
         state.rows.append(row)
         state.losses = state.ious = 0.0
@@ -281,154 +288,98 @@ class _Run:
             workdir_lib.write_metrics(self.config.workdir, state.rows)
             if self._summarise:
                 self._summarise(state.rows, examples)
-        self.tell(
-            f"step {row['step']}: loss {row['loss']:.4f}, iou {row['iou']:.4f}, val_loss "
-            f"{val_loss:.4f}, val_iou {val_iou:.4f}{', the best so far: saved' if is_best else ''}"
+        self.print(
+            f"step {row['step']}: loss ({self.config.loss}) {row['loss']:.4f}, iou "
+            f"{row['iou']:.4f}, val_loss {val_loss:.4f}, val_iou {val_iou:.4f}"
+            f"{', the best so far: saved' if is_best else ''}"
         )
         names = ("loss", "iou", "val_loss", "val_iou", "learning_rate")
         self._callbacks.on_epoch_end(len(state.rows) - 1, {name: row[name] for name in names})
-        return not self._any_worker(self._model.stop_training)
+        stopping = [bool(self._model.stop_training)]
+        return not distribution.total(self._strategy, self._cluster, stopping)[0]
 
     def _roll_back(self, divergence):
         """Goes back to the last checkpoint with half the learning rate, or gives up."""
         config, state = self.config, self.state
         rollbacks = state.rollbacks + 1
         names = ", ".join(self._stream.names(divergence.step))
-        what = f"Expected {divergence.what} at step {divergence.step + 1}, on {names}."
-        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        what = f"Expected {divergence.expected} at step {divergence.step + 1}, on {names}."
         if config.dry_run or config.on_divergence == "stop" or rollbacks > _ROLLBACKS:
             advice = "Start anew with a lower --learning_rate"
             if config.on_divergence == "stop":
                 advice += ", or go on from there with --on_divergence=rollback"
             raise InputError(
-                f"{what} The last good checkpoint is {self._newest_checkpoint()}. {advice} (now "
-                f"{rate:g})."
+                f"{what} The last good checkpoint is {self._checkpoints.newest or 'none'}. "
+                f"{advice} (now {self._learning_rate:g})."
             )
         if self._writes:
             self._checkpoints.restore()
         self._share_state()
-        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
-        rate *= 0.5 ** (rollbacks - state.rollbacks)
+        rate = self._learning_rate * 0.5 ** (rollbacks - state.rollbacks)
         self._optimizer.learning_rate = rate
         state.rollbacks = rollbacks
         if self._writes:
             self._save()  # else a restart would begin to count anew
-        self.tell(
+        self.print(
             f"{what} Going back to step {state.step} with half the learning rate, {rate:g} "
             f"(rollback {rollbacks} of at most {_ROLLBACKS})."
         )
 
-    # === What it does that with ===
+    # === State ===
 
-    def _make_train_step(self):
-        config = self.config
-        replicas = self._strategy.num_replicas_in_sync
-        on_one_gpu = replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
-        return steps_lib.make_train_step(
-            self._strategy,
-            self._model,
-            self._optimizer,
-            batch_size=config.batch_size,
-            threshold=config.threshold,
-            element_spec=self._stream.dataset(self.state.step).element_spec,
-            accumulation_steps=config.gradient_accumulation_steps,
-            jit_compile=config.jit_compile == "on" or (config.jit_compile == "auto" and on_one_gpu),
-        )
-
-    def _distributed(self, dataset_of):
-        """Every worker's share of the batches, in as many parts as it has replicas."""
-        replicas = self._strategy.num_replicas_in_sync
-
-        def share(context):
-            workers = context.num_input_pipelines
-            return dataset_of(
-                worker=context.input_pipeline_id, workers=workers, parts=replicas // workers
-            )
-
-        return self._strategy.distribute_datasets_from_function(share)
+    @property
+    def _learning_rate(self):
+        return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
 
     def _share_state(self):
         """Gives every worker the chief's weights, optimizer and state."""
-        if self._cluster.workers == 1:
-            return
+        workers = self._strategy, self._cluster
         variables = [*self._model.weights, *self._optimizer.variables]
-        distribution.broadcast(self._strategy, self._cluster, variables)
-        own = self.state.serialize().encode() if self._cluster.is_chief else b""
-        (length,) = distribution.total(self._strategy, self._cluster, [len(own)])
-        text = np.zeros(int(length))
-        text[: len(own)] = list(own)
-        text = distribution.total(self._strategy, self._cluster, text)
-        self.state.deserialize(bytes(text.astype(np.uint8)).decode())
-
-    def _any_worker(self, flag):
-        return distribution.total(self._strategy, self._cluster, [bool(flag)])[0] > 0
+        distribution.broadcast(*workers, variables)
+        self.state.deserialize(distribution.text_of(0, *workers, self.state.serialize()))
 
     def _save(self):
         began = time.monotonic()
         self.state.seconds = began - self._clock
+        saved = self._checkpoints.save()
         # With several workers all find it out together, at the next evaluation.
-        if not self._checkpoints.save() and self._cluster.workers == 1:
-            raise _Diverged(self.state.step - 1, "finite weights, received some that are not")
+        self._check(saved or self._cluster.workers > 1)
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - began
 
-    def _save_model(self):
-        path = os.path.join(self.config.workdir, workdir_lib.MODEL)
-        # Keras would save the optimizer, too, and make the file three times as large.
-        del self._model.optimizer
-        try:
-            with replacing(path) as partial:
-                self._model.save(partial)
-        except OSError as error:
-            raise InputError(
-                f"Expected to write the model to {path}, received: {error.strerror}; the last "
-                f"checkpoint is {self._newest_checkpoint()}. Make room or mend the folder, then "
-                "give the same command to go on."
-            ) from None
-        object.__setattr__(self._model, "optimizer", self._optimizer)
+    def _check(self, is_finite, expected="finite weights, received some that are not"):
+        if not is_finite:
+            raise _DivergenceError(self.state.step - 1, expected)
 
-    def _newest_checkpoint(self):
-        newest = max(self._checkpoints.steps(), default=None)
-        return "none" if newest is None else self._checkpoints.path(newest)
+    # === What it prints ===
 
-    # === What it tells ===
-
-    def tell(self, text):
+    def print(self, text):
         """Prints a line, on one of the workers."""
         if self._cluster.is_chief:
             print(text, flush=True)
 
-    def tell_end(self):
-        """Says how training ended, what it left out, and where things are."""
+    def print_end(self):
+        """Says how training ended, what was left out, and where things are."""
         left_out = {**self._stream.left_out, **self._validation.left_out}
         if left_out:
             models = "model" if len(left_out) == 1 else "models"
             print(f"Left out {len(left_out)} {models} with unusable files:")
             print(*left_out.values(), sep="\n")
-        config, state = self.config, self.state
-        speed = self._progress.speed()
-        if config.dry_run:
-            text = f"Dry run: {state.step} steps done, nothing written."
-            if speed:
-                remaining = duration(config.steps * config.batch_size / speed[0])
-                text += f" {speed[0]:.4g} samples/s, so {config.steps} steps take about "
-                text += f"{remaining}, evaluations apart."
-            self.tell(text)
+        if self.config.dry_run:
+            self.print(self._progress.dry_run_text(self.config.steps))
             return
-        shown = f" ({speed[0]:.4g} samples/s, {speed[1]:.1%} waiting for data)" if speed else ""
-        took = duration(time.monotonic() - self._clock)
+        took = progress.duration(time.monotonic() - self._clock) + self._progress.speed_text()
         if not self.is_done:
-            self.tell(
-                f"Stopped at step {state.step} of {self.last_step} after {took}{shown}, with a "
-                "checkpoint. The same command goes on from there."
+            self.print(
+                f"Stopped {self.position} after {took}, with a checkpoint. The same command goes "
+                "on from there."
             )
             return
-        self.tell(f"The run {self.how_far}, after {took}{shown}.")
-        folder = config.workdir
-        if best := state.best:
-            path = os.path.join(folder, workdir_lib.MODEL)
-            self.tell(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {path}")
-        curves = os.path.join(folder, workdir_lib.CURVES)
-        board = os.path.join(folder, workdir_lib.TENSORBOARD)
-        self.tell(f"Curves: {curves}; tensorboard --logdir={board}")
-        self.tell(f"Next: python -m r2n2_keras.evaluate --workdir={folder}")
+        self.print(f"The run is {self.position}, after {took}.")
+        folder = self.config.workdir
+        names = (workdir_lib.MODEL, workdir_lib.CURVES, workdir_lib.TENSORBOARD)
+        model, curves, board = (os.path.join(folder, name) for name in names)
+        if best := self.state.best:
+            self.print(f"Best: step {best['step']}, val_iou {best['val_iou']:.4f}: {model}")
+        self.print(f"Curves: {curves}; tensorboard --logdir={shlex.quote(board)}")
+        self.print(f"Next: python -m r2n2_keras.evaluate --workdir={shlex.quote(folder)}")

@@ -72,14 +72,25 @@ class ProgressBar(keras.callbacks.Callback):
             f"{duration((self._last_step - step) * seconds)} left"
         )
 
-    def speed(self):
-        """Samples per second and the share of the time that steps waited; None before there is any.
+    @property
+    def samples_per_second(self) -> float | None:
+        """The mean, evaluations and checkpoints left out; None before there is any."""
+        return (self._seen - 1) * self._batch_size / self._seconds if self._seconds else None
 
-        Evaluations and checkpoints are not part of the time.
-        """
+    def speed_text(self) -> str:
+        """Speed and waiting in brackets, for the end of a run; empty before there is any."""
         if not self._seconds:
-            return None
-        return (self._seen - 1) * self._batch_size / self._seconds, self._waiting / self._seconds
+            return ""
+        waiting = self._waiting / self._seconds
+        return f" ({self.samples_per_second:.4g} samples/s, {waiting:.1%} waiting for data)"
+
+    def dry_run_text(self, steps: int) -> str:
+        """What a dry run found out about a run of some steps."""
+        text = f"Dry run: {self._seen} steps done, nothing written."
+        if speed := self.samples_per_second:
+            text += f" {speed:.4g} samples/s, so {steps} steps take about "
+            text += f"{duration(steps * self._batch_size / speed)}, evaluations apart."
+        return text
 
 
 def duration(seconds):

@@ -11,21 +11,15 @@ _FREE = ("name", "trainable", "background", "alpha")
 
 
 def check_data(config, parts):
-    """Tells whether the settings can train on these models, before anything is written.
-
-    Raises:
-        InputError: a split is empty or a model lacks views.
-    """
+    """Raises an InputError where a split is empty or an object lacks views."""
     for split in ("train", "val"):
         if not parts[split]:
             raise InputError(
                 f"Expected at least one {split} model, received none. Give data with at least "
                 "three models of a category."
             )
-    sampling = sampling_of(config)
-    flag = "--num_views"
-    pipeline.require_views(parts["train"], sampling.required_views, config.view_ids, flag)
-    pipeline.require_views(parts["val"], sampling.required_views, config.view_ids, flag)
+        count, flag = sampling_of(config).required_views, "--num_views"
+        pipeline.require_views(parts[split], count, config.view_ids, flag)
 
 
 def sampling_of(config) -> pipeline.Sampling:
@@ -36,12 +30,7 @@ def sampling_of(config) -> pipeline.Sampling:
         view_ids=config.view_ids,
         view_sampling=config.view_sampling,
         seed=config.seed,
-        augmentation=Augmentation(
-            config.random_crop,
-            config.random_flip,
-            config.random_background,
-            config.color_jitter,
-        ),
+        augmentation=Augmentation.of(config),
     )
 
 
@@ -54,7 +43,8 @@ def initial_weights(config):
     goes_on = config.workdir and workdir_lib.has_checkpoint(config.workdir)
     if not config.init_from or (goes_on and not config.overwrite):
         return None
-    given, expected = R2N2.from_file(config.init_from), R2N2.from_preset(config.model)
+    given = R2N2.from_file(workdir_lib.model_file(config.init_from))
+    expected = R2N2.from_preset(config.model)
     received = given.get_config()
     different = [
         name
@@ -72,7 +62,9 @@ def initial_weights(config):
 
 def to_agree_on(config, replicas, parts):
     """What has to be the same for all workers, in lines: settings, devices, names of objects."""
-    own = tuple(f"--{name}=" for name in ("workdir", "data_dir", "worker_timeout"))
+    # Paths may differ from machine to machine; what they lead to is compared by the names below.
+    own = ("workdir", "data_dir", "worker_timeout", "exclude", "split_file", "init_from")
+    own = tuple(f"--{name}=" for name in own)
     flags = [line for line in config.to_flagfile().splitlines() if not line.startswith(own)]
     names = [f"{part} {one.name}" for part in ("train", "val") for one in parts[part]]
     return "\n".join([*flags, f"{replicas} devices in all", *names])

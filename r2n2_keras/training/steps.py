@@ -6,7 +6,7 @@ Letters: B batch, T views, H W pixels, C channels, N grid edge.
 import keras
 import tensorflow as tf
 
-from r2n2_keras.model.losses import sample_losses
+from r2n2_keras.model.losses import bce
 from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.training.adam import FusedAdam
 
@@ -77,6 +77,7 @@ def make_train_step(
     *,
     batch_size,
     threshold,
+    loss_of=bce,
     element_spec=None,
     accumulation_steps=1,
     jit_compile=False,
@@ -86,14 +87,14 @@ def make_train_step(
     Args:
         strategy: the tf.distribute strategy; model and optimizer were made in its scope.
         model: an `R2N2`. Weights that are not trainable now are left alone.
-        optimizer: an optimizer of `make_optimizer`, built with the trainable weights.
-        batch_size: global batch size. Each replica divides by it, so that the summed gradients are
-            those of the mean over the whole batch.
+        optimizer: of `make_optimizer`, built with the trainable weights.
+        batch_size: global batch size, a multiple of the replicas times `accumulation_steps`.
         threshold: of the IoU.
+        loss_of: one of `LOSSES`.
         element_spec: specs of images and voxels, as the distributed dataset has them. Then one
-            graph serves a whole run. Without it a graph depends on the number of views that came
-            first, and so may the last bits of the results: a run that goes on from a checkpoint
-            would end with other weights than an undisturbed one.
+            graph serves a whole run. Without it the graph, and with it the last bits of the
+            results, depends on the number of views that came first: a run that goes on from a
+            checkpoint would end with other weights than an undisturbed one.
         accumulation_steps: number of parts that each replica computes its samples in, one after the
             other, to save memory. The result is that of the whole batch.
         jit_compile: whether XLA compiles the forward and backward pass, once for every number of
@@ -102,8 +103,7 @@ def make_train_step(
     Returns:
         A function of (images, voxels, stop) that gives one float32 tensor `(3,)`: the loss and the
         IoU, means over the global batch, and the sum of `stop` over the replicas. `stop` is a
-        float32 scalar, 1 where this worker was told to stop, else 0: told all workers in the same
-        breath, they stop at the same step.
+        float32 scalar, 1 where this worker is to stop, else 0, so that all stop at the same step.
 
     Raises:
         ValueError: the batch cannot be shared out evenly over replicas and parts.
@@ -119,7 +119,8 @@ def make_train_step(
     def compute(images, voxels):
         with tf.GradientTape() as tape:
             occupancy = model(images, training=True)
-            loss = tf.reduce_sum(sample_losses(voxels, occupancy)) / batch_size
+            # Summed over the replicas, that is the mean over the whole batch.
+            loss = tf.reduce_sum(loss_of(voxels, occupancy)) / batch_size
             scaled = optimizer.scale_loss(loss)
         iou = tf.reduce_sum(voxel_iou(voxels, occupancy, threshold)) / batch_size
         return tf.stack([loss, iou]), tape.gradient(scaled, weights)

@@ -31,7 +31,7 @@ class TrainingStream:
             such datasets.
 
     Attributes:
-        left_out: {name of the model: what is wrong with it}, of objects for which others stood in.
+        left_out: {name of an object: what is wrong with it}, where others stood in.
     """
 
     def __init__(
@@ -73,8 +73,7 @@ class TrainingStream:
         """The batches from number `first_step` on.
 
         Raises:
-            BadFile: a file cannot be used, and bad samples are not skipped.
-            InputError: no object is left.
+            InputError: a file cannot be used and bad samples are not skipped, or no object is left.
         """
         step = first_step
         while True:

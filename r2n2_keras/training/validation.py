@@ -1,9 +1,10 @@
-"""Scores the validation models with the network as it is, every worker its share of them."""
+"""Scores the validation objects with the network as it is, every worker its share of them."""
 
 import numpy as np
 
 from r2n2_keras.data import pipeline
 from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.preparation import bad_files
 from r2n2_keras.training import distribution
 
@@ -11,17 +12,10 @@ _EXAMPLES = 4  # drawn for TensorBoard
 
 
 class Validation:
-    """Scores the validation models.
-
-    Args:
-        config: the settings.
-        strategy: the tf.distribute strategy.
-        cluster: the workers.
-        model: the network.
-        objects: the validation models.
+    """Scores the validation objects.
 
     Attributes:
-        left_out: {name of the model: what is wrong with it}, of objects with unusable files.
+        left_out: {name of an object: what is wrong with its files}.
     """
 
     def __init__(self, config, strategy, cluster, model, objects):
@@ -33,19 +27,16 @@ class Validation:
         self._objects = objects[cluster.worker :: cluster.workers]
         self._image_spec, self._grid_edge = model.image_spec, model.output_shape[-1]
         num_views = len(config.view_ids) or self._num_views
-        self._eval_step = make_eval_step(model, config.threshold, num_views)
+        self._eval_step = make_eval_step(model, config.threshold, num_views, LOSSES[config.loss])
         self._batches = None  # of all objects: making the dataset takes a while
         self.left_out = {}
 
     def run(self, stop):
-        """Scores all objects.
-
-        Args:
-            stop: a `StopRequest`, heeded between batches.
+        """Scores all objects, until `stop`, a `StopRequest`, says to stop.
 
         Returns:
             Mean loss and mean IoU over the samples, and a few examples of this worker's: (views,
-            true voxels, occupancy, IoU). None where a worker was told to stop.
+            true voxels, occupancy, IoU). None where a worker is to stop.
 
         Raises:
             BadFile: a file cannot be used, and bad samples are not skipped.

@@ -1,5 +1,6 @@
 """Augmentation and the original's other ways: each part against NumPy, and the seed decides all."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from r2n2_keras.config import Config
+from r2n2_keras.data import augmentation as augmentation_lib
 from r2n2_keras.data import images
 from r2n2_keras.data.augmentation import Augmentation
 from r2n2_keras.data.images import Transform
@@ -25,7 +28,7 @@ def _composited(rgba, background):
     return colour * alpha + np.asarray(background) / 255 * (1 - alpha)
 
 
-def _frame(image_size=127, **settings):
+def _spec(image_size=127, **settings):
     return ImageSpec(image_size, **{"channels": 3, "background": 240, **settings})
 
 
@@ -46,9 +49,9 @@ def _transforms(augmentation, count=200, seed=5):
 
 def test_evaluation_crops_the_centre():
     rgba = _pixels(137, 137, 4)
-    image = images.view(rgba, _frame())
+    image = images.to_view(rgba, _spec())
     np.testing.assert_allclose(image, _composited(rgba[5:132, 5:132], 240), atol=1e-6)
-    image = images.view(rgba, _frame(channels=4))
+    image = images.to_view(rgba, _spec(channels=4))
     np.testing.assert_allclose(image, rgba[5:132, 5:132] / 255, atol=1e-6)
 
 
@@ -61,7 +64,7 @@ def test_only_what_is_slightly_larger_is_cropped(height, width, cropped):
     rgba[..., 3] = 255
     top, left = (height - 127) // 2, (width - 127) // 2
     expected = rgba[max(top, 0) :, max(left, 0) :][:127, :127, :3] / 255
-    image = images.view(rgba, _frame()).numpy()
+    image = images.to_view(rgba, _spec()).numpy()
     same = expected.shape == image.shape and np.abs(image - expected).max() < 1e-6
     assert same == cropped
 
@@ -71,7 +74,7 @@ def test_random_crops_come_from_everywhere():
     rgba = np.dstack([coordinates, np.full((137, 137, 2), 255)]).astype(np.uint8)
     corners = []
     for transform in _transforms(Augmentation(random_crop=True)):
-        image = images.view(rgba, _frame(), transform).numpy()
+        image = images.to_view(rgba, _spec(), transform).numpy()
         top, left = np.rint(image[0, 0, :2] * 255).astype(int)
         np.testing.assert_allclose(image, rgba[top:, left:][:127, :127, :3] / 255, atol=1e-6)
         corners.append((top, left))
@@ -81,9 +84,9 @@ def test_random_crops_come_from_everywhere():
 
 def test_a_picture_that_is_scaled_is_not_cropped():
     rgba = _pixels(137, 137, 4)
-    transform = Transform(place=tf.constant([0.9, 0.9]))
+    transform = Transform(crop=tf.constant([0.9, 0.9]))
     np.testing.assert_array_equal(
-        images.view(rgba, _frame(64), transform), images.view(rgba, _frame(64))
+        images.to_view(rgba, _spec(64), transform), images.to_view(rgba, _spec(64))
     )
 
 
@@ -92,10 +95,10 @@ def test_a_picture_that_is_scaled_is_not_cropped():
 
 def test_every_other_picture_is_mirrored():
     rgba = _pixels(20, 20, 4)
-    plain = images.view(rgba, _frame(20)).numpy()
+    plain = images.to_view(rgba, _spec(20)).numpy()
     mirrored = 0
     for transform in _transforms(Augmentation(random_flip=True)):
-        image = images.view(rgba, _frame(20), transform).numpy()
+        image = images.to_view(rgba, _spec(20), transform).numpy()
         if not np.array_equal(image, plain):
             np.testing.assert_array_equal(image, plain[:, ::-1])
             mirrored += 1
@@ -109,7 +112,7 @@ def test_random_backgrounds_are_levels_of_the_range():
     clear = np.zeros((8, 8, 4), np.uint8)
     levels = []
     for transform in _transforms(Augmentation(random_background=(225, 255)), 400):
-        image = images.view(clear, _frame(8), transform).numpy() * 255
+        image = images.to_view(clear, _spec(8), transform).numpy() * 255
         assert np.ptp(image, axis=(0, 1)).max() == 0
         levels.append(image[0, 0])
     levels = np.array(levels)
@@ -123,7 +126,7 @@ def test_a_random_background_is_composited():
     rgba = _pixels(8, 8, 4)
     transform = Transform(background=tf.constant([10.0, 100.0, 200.0]))
     np.testing.assert_allclose(
-        images.view(rgba, _frame(8), transform), _composited(rgba, [10, 100, 200]), atol=1e-6
+        images.to_view(rgba, _spec(8), transform), _composited(rgba, [10, 100, 200]), atol=1e-6
     )
 
 
@@ -139,7 +142,7 @@ def test_jitter_is_that_of_numpy(seed, strength):
     rgba = _pixels(6, 6, 4, seed=seed)
     augmentation = Augmentation(color_jitter=strength)
     draws = augmentation.draw(tf.constant([seed, 0], tf.int64), [1])
-    image = images.view(rgba, _frame(6), augmentation.transforms(draws[0]))
+    image = images.to_view(rgba, _spec(6), augmentation.transforms(draws[0]))
     factors = 1 + strength * (2 * draws[0, 6:].numpy().astype(float) - 1)
     colour, alpha = rgba[..., :3] / 255, rgba[..., 3:] / 255
     expected = _jittered(colour, *factors) * alpha + 240 / 255 * (1 - alpha)
@@ -150,13 +153,15 @@ def test_jitter_leaves_the_background_alone():
     clear = _pixels(8, 8, 4)
     clear[..., 3] = 0
     for transform in _transforms(Augmentation(color_jitter=0.5), 20):
-        np.testing.assert_allclose(images.view(clear, _frame(8), transform), 240 / 255, atol=1e-6)
+        np.testing.assert_allclose(images.to_view(clear, _spec(8), transform), 240 / 255, atol=1e-6)
 
 
 def test_raw_rgba_keeps_its_colours():
     rgba = _pixels(8, 8, 4)
     for transform in _transforms(Augmentation(random_background=(0, 255), color_jitter=0.5), 5):
-        np.testing.assert_allclose(images.view(rgba, _frame(8, channels=4), transform), rgba / 255)
+        np.testing.assert_allclose(
+            images.to_view(rgba, _spec(8, channels=4), transform), rgba / 255
+        )
 
 
 @pytest.mark.parametrize("background", [240, 0])
@@ -164,8 +169,8 @@ def test_the_originals_alpha_shows_the_bare_colour_of_every_pixel_but_clear_ones
     rgba = _pixels(16, 16, 4)
     rgba[:5, :, 3], rgba[5:8, :, 3], rgba[8:10, :, 3] = 0, 1, 255
     expected = np.where(rgba[..., 3:] == 0, background, rgba[..., :3]) / 255
-    frame = _frame(16, alpha="threshold", background=background)
-    np.testing.assert_allclose(images.view(rgba, frame), expected, atol=1e-6)
+    spec = _spec(16, alpha="threshold", background=background)
+    np.testing.assert_allclose(images.to_view(rgba, spec), expected, atol=1e-6)
 
 
 def test_the_original_step_by_step():
@@ -175,13 +180,13 @@ def test_the_original_step_by_step():
     augmentation = Augmentation(True, True, (225, 255))
     seen_flips = set()
     for transform in _transforms(augmentation, 20):
-        picture = np.where(rgba[..., 3:] == 0, look.background, rgba[..., :3])
-        top, left = (int(place * 11) for place in look.place)
+        picture = np.where(rgba[..., 3:] == 0, transform.background, rgba[..., :3])
+        top, left = (int(place * 11) for place in transform.crop)
         picture = picture[top : top + 127, left : left + 127]
-        if look.mirrored:
+        if transform.mirrored:
             picture = picture[:, ::-1]
-        seen_flips.add(bool(look.mirrored))
-        image = images.view(rgba, _frame(alpha="threshold"), transform)
+        seen_flips.add(bool(transform.mirrored))
+        image = images.to_view(rgba, _spec(alpha="threshold"), transform)
         np.testing.assert_allclose(image, picture / 255, atol=1e-6)
     assert seen_flips == {True, False}
 
@@ -195,16 +200,16 @@ ALL = Augmentation(True, True, (0, 255), 0.4)
 def test_the_seed_decides_everything():
     rgba = _pixels(137, 137, 4)
     content = _png(rgba)
-    for frame in (_frame(), _frame(64)):
+    for spec in (_spec(), _spec(64)):
         first, again = (
             [
-                images.view(images.png(content), frame, transform)
+                images.to_view(images.decode_png(content), spec, transform)
                 for transform in _transforms(ALL, 3)
             ]
             for _ in range(2)
         )
         others = [
-            images.view(images.png(content), frame, transform)
+            images.to_view(images.decode_png(content), spec, transform)
             for transform in _transforms(ALL, 3, seed=6)
         ]
         for one, other, another in zip(first, again, others, strict=True):
@@ -217,15 +222,46 @@ def test_nothing_is_drawn_where_nothing_varies():
     assert Augmentation().transforms(None) == Transform()
 
 
+def test_what_is_drawn_is_what_runs_of_before_drew():
+    expected = [0.12039495, 0.12778854, 0.6554501, 0.6188631, 0.2680924, 0.5160766, 0.761998415]
+    expected += [0.14647973, 0.43858135]
+    for augmentation in AUGMENTATIONS[1:]:
+        draws = augmentation.draw(tf.constant([5, 7], tf.int64), [2])
+        np.testing.assert_allclose(draws[0], expected, rtol=1e-7)
+
+
+def test_one_more_augmentation_changes_no_other_draw(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class More(Augmentation):
+        darken: float = 0.0
+
+    part = augmentation_lib._Part(slice(9, 10), lambda transform, *_: transform)
+    monkeypatch.setitem(augmentation_lib._PARTS, "darken", part)
+    seed = tf.constant([5, 7], tf.int64)
+    before, after = (More(True, True, (0, 255), 0.4, more).draw(seed, [200]) for more in (0, 0.5))
+    np.testing.assert_array_equal(after[:, :9], before)
+    # Its numbers are no others' again.
+    assert np.abs(np.corrcoef(np.transpose(after))[9, :9]).max() < 0.3
+    columns = [part.columns for part in augmentation_lib._PARTS.values()]
+    read = [number for part in columns for number in range(part.start, part.stop)]
+    assert len(set(read)) == len(read)
+
+
+def test_settings_of_the_same_names_make_an_augmentation():
+    settings = {"random_flip": True, "random_background": (225, 255), "color_jitter": 0.2}
+    assert Augmentation.of(Config(**settings)) == Augmentation(**settings)
+    assert set(augmentation_lib._PARTS) == {each.name for each in dataclasses.fields(Augmentation)}
+
+
 def test_eager_and_in_a_dataset_are_the_same():
     rgba = _pixels(137, 137, 4)
     draws = ALL.draw(tf.constant([3, 1], tf.int64), [4])
     dataset = tf.data.Dataset.from_tensor_slices(draws).map(
-        lambda draw: images.view(rgba, _frame(), ALL.transforms(draw))
+        lambda draw: images.to_view(rgba, _spec(), ALL.transforms(draw))
     )
     for draw, image in zip(draws, dataset, strict=True):
         np.testing.assert_allclose(
-            image, images.view(rgba, _frame(), ALL.transforms(draw)), atol=1e-6
+            image, images.to_view(rgba, _spec(), ALL.transforms(draw)), atol=1e-6
         )
 
 
@@ -249,8 +285,10 @@ AUGMENTATIONS = [
 def test_several_at_once_are_each_on_its_own(augmentation, channels, sizes):
     contents = [_png(_pixels(*size, 4, seed=number)) for number, size in enumerate(sizes)]
     transforms = augmentation.transforms(augmentation.draw(tf.constant([2, 1], tf.int64), [3]))
-    frame = _frame(channels=channels)
-    images = tf.function(lambda: images.renderings(tf.constant(contents), 3, frame, transforms))()
+    spec = _spec(channels=channels)
+    together = tf.function(
+        lambda: images.decode_renderings(tf.constant(contents), 3, spec, transforms)
+    )()
     for number, content in enumerate(contents):
-        expected = images.view(images.png(content), frame, transforms.of(number))
-        np.testing.assert_allclose(images[number], expected, atol=1e-6)
+        expected = images.to_view(images.decode_png(content), spec, transforms.of(number))
+        np.testing.assert_allclose(together[number], expected, atol=1e-6)

@@ -33,8 +33,8 @@ def _graph(function):
 
 
 DECODERS = {
-    "rendering": _graph(lambda content: images.renderings(content[None], 1, SPEC)[0]),
-    "picture": _graph(lambda content: images.picture(content, SPEC)),
+    "rendering": _graph(lambda content: images.decode_renderings(content[None], 1, SPEC)[0]),
+    "picture": _graph(lambda content: images.decode_picture(content, SPEC)),
     "binvox": _graph(lambda content: binvox_graph.decode(content, EDGE)),
 }
 

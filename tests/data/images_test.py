@@ -22,10 +22,10 @@ def _spec(image_size, channels=3, background=255):
 
 def _rendering(content, spec):
     """A rendering as training decodes it."""
-    return images.renderings(tf.convert_to_tensor(content)[None], 1, spec)[0]
+    return images.decode_renderings(tf.convert_to_tensor(content)[None], 1, spec)[0]
 
 
-decoders = pytest.mark.parametrize("decoder", [_rendering, images.picture])
+decoders = pytest.mark.parametrize("decoder", [_rendering, images.decode_picture])
 
 
 def _in_dataset(function, *contents):
@@ -87,21 +87,23 @@ def test_grey_rgb_and_their_alpha():
         (encoded(rgb), np.dstack([rgb, opaque])),
         (encoded(np.dstack([rgb, alpha])), np.dstack([rgb, alpha])),
     ):
-        image = images.picture(content, _spec(12, 3, 77))
+        image = images.decode_picture(content, _spec(12, 3, 77))
         np.testing.assert_allclose(image, composited(rgba, 77), atol=1e-6)
-        np.testing.assert_array_equal(images.picture(content, _spec(12, 4, 77)), _unit(rgba))
+        np.testing.assert_array_equal(images.decode_picture(content, _spec(12, 4, 77)), _unit(rgba))
 
 
 def test_sixteen_bits_and_palettes():
     deep = np.random.default_rng(0).integers(0, 2**16, (12, 12), dtype=np.uint16)
-    image = images.picture(encoded(deep), _spec(12))
+    image = images.decode_picture(encoded(deep), _spec(12))
     np.testing.assert_allclose(image, np.stack([deep / 65535] * 3, axis=-1), atol=1 / 255)
 
     palette = Image.fromarray(random_pixels(12, 12, 3)).quantize(16)
     content = encoded(palette, transparency=0)
     rgba = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
     assert 0 < (rgba[..., 3] == 0).sum() < 144
-    np.testing.assert_allclose(images.picture(content, _spec(12)), composited(rgba, 255), atol=1e-6)
+    np.testing.assert_allclose(
+        images.decode_picture(content, _spec(12)), composited(rgba, 255), atol=1e-6
+    )
 
 
 def test_jpeg_bmp_and_gif():
@@ -115,7 +117,7 @@ def test_jpeg_bmp_and_gif():
         (encoded(grey, "JPEG", quality=95), np.dstack([grey] * 3), 0.03),
         (encoded(gif[0], "GIF", save_all=True, append_images=gif[1:]), np.array(gif[0]), 0.01),
     ):
-        image = images.picture(content, _spec(24))
+        image = images.decode_picture(content, _spec(24))
         np.testing.assert_allclose(image, expected / 255, atol=tolerance)
 
 
@@ -133,7 +135,7 @@ def test_what_is_no_picture_is_an_error(decoder):
 
 @pytest.mark.parametrize(
     ("decoder", "argument"),
-    [(_rendering, _spec(16)), (images.picture, _spec(16)), (binvox_graph.decode, 4)],
+    [(_rendering, _spec(16)), (images.decode_picture, _spec(16)), (binvox_graph.decode, 4)],
 )
 def test_no_python_runs_in_the_graph(decoder, argument):
     function = tf.function(lambda content: decoder(content, argument))
@@ -147,7 +149,7 @@ def test_no_python_runs_in_the_graph(decoder, argument):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channels):
     rgba = random_pixels(height, width, 4)
-    image = images.view(rgba, _spec(20, channels, 99)).numpy()
+    image = images.to_view(rgba, _spec(20, channels, 99)).numpy()
     expected = np.full((20, 20, channels), 99 / 255 if channels == 3 else 0.0)
     top, left = (20 - height) // 2, (20 - width) // 2
     pixels = composited(rgba, 99) if channels == 3 else rgba / 255
@@ -159,11 +161,11 @@ def test_views_of_the_right_size_are_untouched_and_others_keep_their_mean():
     rgba = random_pixels(40, 40, 4)
     rgba[..., 3] = 255
     rgb = rgba[..., :3] / 255
-    np.testing.assert_allclose(images.view(rgba, _spec(40, 3, 0)), rgb, rtol=1e-6)
-    smaller = images.view(rgba, _spec(10, 3, 0)).numpy()
+    np.testing.assert_allclose(images.to_view(rgba, _spec(40, 3, 0)), rgb, rtol=1e-6)
+    smaller = images.to_view(rgba, _spec(10, 3, 0)).numpy()
     assert smaller.mean() == pytest.approx(rgb.mean(), abs=0.01)
     assert smaller.std() < 0.5 * rgb.std()  # averages of noise vary less than the noise
-    larger = images.view(np.full((10, 10, 4), 255, np.uint8), _spec(33, 3, 0))
+    larger = images.to_view(np.full((10, 10, 4), 255, np.uint8), _spec(33, 3, 0))
     np.testing.assert_allclose(larger, np.ones((33, 33, 3)), atol=1e-6)
 
 
@@ -175,7 +177,7 @@ def test_real_photos_without_alpha(real_data):
             expected = np.asarray(picture.convert("RGB")) / 255
         height, width, _ = expected.shape
         size = max(height, width)
-        image = images.picture(path.read_bytes(), _spec(size)).numpy()
+        image = images.decode_picture(path.read_bytes(), _spec(size)).numpy()
         top, left = (size - height) // 2, (size - width) // 2
         inner = image[top : top + height, left : left + width]
         np.testing.assert_allclose(inner, expected, atol=1e-6)
@@ -209,7 +211,7 @@ def _silhouette_ious(root, views):
         for view in views:
             azimuth, elevation, _, distance, _ = map(float, lines[view].split())
             camera = Camera(azimuth, elevation, distance)
-            alpha = images.png((folder / f"{view:02d}.png").read_bytes()).numpy()[..., 3] > 0
+            alpha = images.decode_png((folder / f"{view:02d}.png").read_bytes()).numpy()[..., 3] > 0
             right.append(_silhouette_iou(points, scale, camera, alpha))
             swapped.append(_silhouette_iou(points[:, [0, 2, 1]], scale, camera, alpha))
     return np.array(right), np.array(swapped)

@@ -1,123 +1,192 @@
-import importlib.util
+"""Photos of every format beside what Pillow makes of them: colours, alpha, which way up; bombs."""
+
 import io
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps, features
+from pictures import encoded
+from PIL import ExifTags, Image, ImageOps
 
 from r2n2_keras.data import photos
 from r2n2_keras.data.photos import read_views
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.image_spec import ImageSpec
 
-without_extra = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow_io") is not None, reason="the io extra is installed"
-)
+SPEC = ImageSpec(32, 3)
+RAW = ImageSpec(60, 4)  # of the scene's larger edge: nothing is scaled or composited
+FORMATS = [("WEBP", {"lossless": True}), ("TIFF", {}), ("AVIF", {"quality": 95})]
 
 
-def scene():
-    """A picture without symmetries, RGB."""
-    pixels = np.zeros((40, 60, 3), np.uint8)
-    pixels[:20, :30] = 255, 0, 0
-    pixels[20:, 30:] = 0, 255, 0
-    pixels[:20, 30:] = 0, 0, 200
-    return Image.fromarray(pixels)
+def scene(mode="RGB"):
+    """A smooth picture without symmetries; with alpha the right half is cut out."""
+    down, right = np.mgrid[0:40, 0:60]
+    pixels = np.stack([down * 6, right * 4, 255 - down * 3 - right * 2, right * 0 + 255], axis=-1)
+    pixels[:, 30:45, 3], pixels[:, 45:, 3] = 100, 0
+    return Image.fromarray(pixels.astype(np.uint8), "RGBA").convert(mode)
 
 
-def encode(picture, format, **options):
-    file = io.BytesIO()
-    picture.save(file, format, **options)
-    return file.getvalue()
-
-
-def rotated(orientation, format="JPEG", **options):
+def turned(orientation, kind, **options):
+    """The scene with Exif data that tell to turn it."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    return encode(scene(), format, exif=exif, **options)
+    return encoded(scene(), kind, exif=exif, **options)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_jpegs_are_turned_upright(orientation):
-    content = rotated(orientation, quality=95)
-    assert photos.is_odd(content) == (orientation > 1)
-    if orientation > 1:
-        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        rgba = photos.to_rgba(content, "photo.jpg")
-        assert rgba.dtype == np.uint8
-        assert (rgba[..., 3] == 255).all()
-        difference = rgba[..., :3].astype(int) - np.asarray(upright)
-        assert np.abs(difference).max() < 20  # of two JPEG decoders at the edges
+def view(content, spec=RAW, name="photo"):
+    (seen,) = read_views([(name, content)], spec)
+    return seen
 
 
-def test_a_view_is_the_same_whichever_way_the_camera_was_held():
-    frame = ImageSpec(32, 3, 240)
-    turned = scene().transpose(Image.Transpose.ROTATE_90)  # as a camera does that says 6
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    pictures = [encode(scene(), "JPEG", quality=95), encode(turned, "JPEG", quality=95, exif=exif)]
-    upright, sideways = read_views([("a.jpg", pictures[0]), ("b.jpg", pictures[1])], frame)
-    np.testing.assert_allclose(sideways, upright, atol=0.1)
-
-
-@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "JPEG"])
-def test_what_tensorflow_knows_is_not_odd(format):
-    assert not photos.is_odd(encode(scene(), format))
+def assert_seen(content, picture, tolerance=0):
+    """That the network sees this picture, whole and upright."""
+    rgba = np.asarray(picture.convert("RGBA"))
+    seen = np.rint(view(content) * 255)
+    top, left = (60 - rgba.shape[0]) // 2, (60 - rgba.shape[1]) // 2
+    seen = seen[top : top + rgba.shape[0], left : left + rgba.shape[1]]
+    np.testing.assert_array_equal(seen[..., 3], rgba[..., 3])
+    visible = rgba[..., 3:] > 0
+    assert np.abs(np.where(visible, seen - rgba, 0)).max() <= tolerance
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"RIFF", b"\xff\xd8\xff", b"\0\0\0\0ftyp", b"notes\n" * 99]
+    ("kind", "options", "tolerance"),
+    [
+        ("WEBP", {"lossless": True}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}, 0),
+        ("TIFF", {"big_tiff": True}, 0),
+        ("AVIF", {"quality": 95}, 16),
+    ],
 )
-def test_what_is_no_picture_is_not_odd(content):
-    assert not photos.is_odd(content)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_pictures_and_cut_out_pictures(kind, options, tolerance, mode):
+    assert_seen(encoded(scene(mode), kind, **options), scene(mode), tolerance)
 
 
-def test_a_damaged_jpeg_is_named_in_one_line():
-    content = rotated(6)
-    with pytest.raises(InputError, match=r"received photo\.jpg, a JPEG picture that cannot"):
-        photos.to_rgba(content[: len(content) // 2], "photo.jpg")
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "CMYK", "1"])
+def test_tiffs_of_other_colours(mode):
+    picture = scene("RGB").convert(mode) if mode != "LA" else scene("LA")
+    assert_seen(encoded(picture, "TIFF"), picture)
 
 
-def test_a_picture_that_claims_too_many_pixels():
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_tiffs_of_16_bits(order):
+    grey = np.asarray(scene("L"))
+    kind = {"<u2": "I;16", ">u2": "I;16B"}[order]
+    deep = Image.frombytes(kind, (60, 40), (grey.astype(order) * 256 + 99).astype(order).tobytes())
+    assert_seen(encoded(deep, "TIFF"), scene("L"))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_tiffs_of_32_bits_are_refused(mode):
+    with pytest.raises(InputError, match=r"received photo, which .* \(samples of 32 bits\)"):
+        view(encoded(scene("L").convert(mode), "TIFF"))
+
+
+def test_tiffs_whose_colours_are_multiplied_by_alpha():
+    rgba = np.asarray(scene("RGBA").convert("RGBa")).tobytes()
+    premultiplied = Image.frombytes("RGBA", (60, 40), rgba)
+    content = encoded(premultiplied, "TIFF")
+    extra_samples = b"\x52\x01\x03\x00\x01\x00\x00\x00"  # tag 338, one number of 16 bits
+    assert content.count(extra_samples + b"\2\0") == 1  # of straight alpha
+    content = content.replace(extra_samples + b"\2\0", extra_samples + b"\1\0")
+    assert_seen(content, scene("RGBA"), 3)  # bytes, divided again
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), *FORMATS])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_upright(kind, options, orientation):
+    content = turned(orientation, kind, **options)
+    with Image.open(io.BytesIO(content)) as picture:
+        upright = ImageOps.exif_transpose(picture)
+    sideways = orientation > 4
+    assert upright.size == ((40, 60) if sideways else (60, 40))
+    # TensorFlow's JPEG decoder is another than Pillow's.
+    assert_seen(content, upright, {"JPEG": 6}.get(kind, 0))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
+    content = turned(orientation, "JPEG", quality=95)
+    with Image.open(io.BytesIO(content)) as picture:
+        assert_seen(content, picture, 6)
+
+
+def test_a_network_sees_the_same_whatever_the_format():
+    """What is transparent is background, though its bare colour differs."""
+    pictures = [("a", encoded(scene("RGBA"), kind, **options)) for kind, options in FORMATS]
+    first, *others = read_views([("a.png", encoded(scene("RGBA"))), *pictures], SPEC)
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=0.06)
+
+
+def test_the_first_page_of_a_tiff_counts():
+    pages = encoded(scene(), "TIFF", save_all=True, append_images=[scene().rotate(90)])
+    assert_seen(pages, scene())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [*FORMATS, ("TIFF", {"compression": "tiff_lzw"}), ("JPEG", {})]
+)
+@pytest.mark.parametrize("part", [0.02, 0.1, 0.5, 0.9])
+def test_a_picture_cut_short_is_named_in_one_line(kind, options, part, capfd):
+    content = turned(6, kind, **options)
+    content = content[: int(len(content) * part)]
+    with pytest.raises(InputError, match=r"received photo, which cannot be decoded \(.+\)") as told:
+        view(content)
+    assert "\n" not in str(told.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), *FORMATS])
+def test_damaged_bytes_are_refused_or_read(kind, options, capfd):
+    content = turned(6, kind, **options)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(content)
+        for place in rng.integers(4, min(len(content), 400), 4):
+            damaged[place] = rng.integers(256)
+        try:
+            assert view(bytes(damaged), SPEC).shape == SPEC.shape
+        except InputError as error:
+            assert "received photo" in str(error) and "\n" not in str(error)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"RIFF", b"\xff\xd8\xff", b"\0\0\0\0ftyp", b"II*\0", b"notes\n" * 99]
+)
+def test_what_is_no_picture_is_named(content):
+    with pytest.raises(InputError, match=r"received notes\.txt, which cannot be decoded"):
+        view(content, name="notes.txt")
+
+
+def _tiff_bomb():
     size = (60_000).to_bytes(4, "little")
     entries = [  # width, height, 8 bits, no compression, RGB, one strip at 8 of 3 bytes
         (256, size), (257, size), (258, b"\x08\0\0\0"), (259, b"\x01\0\0\0"), (262, b"\x02\0\0\0"),
         (273, b"\x08\0\0\0"), (277, b"\x03\0\0\0"), (278, size), (279, b"\x03\0\0\0"),
     ]  # fmt: skip
     directory = b"".join(tag.to_bytes(2, "little") + b"\x04\0\x01\0\0\0" + v for tag, v in entries)
-    content = b"II*\0\x0c\0\0\0abc\0" + len(entries).to_bytes(2, "little") + directory + b"\0" * 4
-    assert photos.is_odd(content)
-    with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb\.tiff of more"):
-        photos.check_size(content, "bomb.tiff")
+    return b"II*\0\x0c\0\0\0abc\0" + len(entries).to_bytes(2, "little") + directory + b"\0" * 4
+
+
+def _jpeg_bomb():
+    content = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    place = content.index(b"\xff\xc0") + 5  # height and width of the frame
+    return content[:place] + b"\xff\xf0\xff\xf0" + content[place + 4 :]
+
+
+@pytest.mark.parametrize("bomb", [_tiff_bomb, _jpeg_bomb])
+def test_a_picture_that_claims_too_many_pixels_is_told(bomb):
+    with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb of more"):
+        view(bomb(), name="bomb")
 
 
 @pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20")
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_webp_needs_no_extra_where_tensorflow_has_it(orientation):
-    content = rotated(orientation, "WEBP", lossless=True)
-    assert photos.is_odd(content)
-    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    np.testing.assert_array_equal(photos.to_rgba(content, "a.webp")[..., :3], np.asarray(upright))
-
-
-@without_extra
-@pytest.mark.parametrize("format", ["TIFF", "AVIF"])
-def test_the_extra_is_named_where_it_is_missing(format):
-    if format == "AVIF" and not features.check("avif"):
-        pytest.skip("this Pillow has no AVIF")
-    content = encode(scene(), format)
-    assert photos.is_odd(content)
-    with pytest.raises(InputError, match=rf"a\.pic, a {format} picture, received none\. Install "):
-        photos.to_rgba(content, "a.pic")
-
-
-def test_a_jpeg_that_claims_too_many_pixels_is_told():
-    from r2n2_keras.model.image_spec import ImageSpec
-
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "JPEG")
-    content = file.getvalue()
-    place = content.index(b"\xff\xc0") + 5  # height and width of the frame
-    content = content[:place] + b"\xff\xf0\xff\xf0" + content[place + 4 :]
-    with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb\.jpg of more"):
-        photos.read_views([("bomb.jpg", content)], ImageSpec(64, 3, 240))
+def test_an_exported_model_sees_a_webp_as_predict_does():
+    content = encoded(scene("RGBA"), "WEBP", lossless=True)
+    served = photos.decode_views(tf.constant([[content]]), SPEC)
+    np.testing.assert_allclose(served[0, 0], view(content, SPEC), atol=1e-6)

@@ -57,7 +57,7 @@ def _check(content, most):
 )
 def test_pictures_that_claim_too_many_pixels(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
-        images.picture(_claiming(kind, 16_000), SPEC, 10**6)
+        images.decode_picture(_claiming(kind, 16_000), SPEC, 10**6)
     _check(_claiming(kind, 8), 10**6)
 
 
@@ -122,6 +122,21 @@ def test_a_jpeg_of_countless_scans():
     scan = content[content.rindex(b"\xff\xda") : -2]
     with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG of more than 100 scans"):
         _check(content[:-2] + scan * 100 + content[-2:], 10**9)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 10**6])
+@pytest.mark.parametrize(
+    "content",
+    [  # a pixel each
+        "ff0a00101009080001002c004b188b15c24996e5a021e3",
+        "0000000c4a584c200d0a870a00000014667479706a786c20000000006a786c20"
+        "0000001a6a786c63ff0a001010090800010018004b188b158201",
+    ],
+)
+def test_jpeg_xl_is_refused_by_every_release(content, max_pixels):
+    """TensorFlow 2.21 would decode these, and others of any size."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG XL, which is not read"):
+        images.decode_picture(bytes.fromhex(content), SPEC, max_pixels)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"GIF89a", b"BM", b"RIFF"])

@@ -6,7 +6,6 @@ Most tests run on files that say who they are (`named`): rendering v of model m 
 
 import dataclasses
 import itertools
-from types import SimpleNamespace
 
 import named
 import numpy as np
@@ -15,6 +14,7 @@ import tensorflow as tf
 from named import COUNT, FRAME, VIEWS
 
 from r2n2_keras.data import binvox, pipeline
+from r2n2_keras.data import images as images_lib
 from r2n2_keras.data.augmentation import Augmentation
 from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.data.trees import list_objects
@@ -25,16 +25,15 @@ PY_FUNCTIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
 
 
-def _train(models, *, steps=6, first_step=0, frame=FRAME, places=None, **changed):
+def _train(objects, *, steps=6, first_step=0, spec=FRAME, grid_edge=4, places=None, **changed):
     sampling = dataclasses.replace(SAMPLING, **changed)
     places = {"first_step": first_step, "steps": steps, **(places or {})}
-    return pipeline.training_batches(models, frame, sampling, **places)
+    return pipeline.training_batches(objects, spec, sampling, grid_edge=grid_edge, **places)
 
 
-def _evaluate(models, **changed):
-    return pipeline.evaluation_batches(
-        models, FRAME, **{"batch_size": 3, "num_views": 2, **changed}
-    )
+def _evaluate(objects, **changed):
+    settings = {"batch_size": 3, "num_views": 2, "grid_edge": 4, **changed}
+    return pipeline.evaluation_batches(objects, FRAME, **settings)
 
 
 _who, _samples = named.who, named.samples
@@ -52,29 +51,23 @@ def test_element_specs(models):
     images, voxels = _evaluate(models).element_spec
     assert images == tf.TensorSpec((None, 2, 8, 8, 3), tf.float32)
     assert voxels == tf.TensorSpec((None, 4, 4, 4), tf.float32)
-    (voxels,) = [pipeline.voxel_batches(models, FRAME, 3).element_spec]
+    (voxels,) = [pipeline.voxel_batches(models, 3, 4).element_spec]
     assert voxels == tf.TensorSpec((None, 4, 4, 4), tf.float32)
 
 
 @pytest.mark.parametrize(("channels", "image_size"), [(3, 127), (4, 137), (3, 32)])
 def test_batches_hold_the_decoded_files(tree, channels, image_size):
     models = list_objects(str(tree))[0][::7]
-    frame = ImageSpec(image_size, channels, 200)
-    ((images, voxels),) = pipeline.evaluation_batches(models, frame, batch_size=8, num_views=2)
-    assert images.shape == (3, 2, image_size, image_size, channels)
-    for model, views, grid in zip(models, images, voxels, strict=True):
-        np.testing.assert_array_equal(grid, binvox.read(model.files.voxels).data)
-        for name, image in zip(model.views, views, strict=False):
-            content = tf.io.read_file(model.files.view_path(name))
-            expected = images.view(images.png(content), frame)
+    spec = ImageSpec(image_size, channels, 200)
+    ((batch, voxels),) = pipeline.evaluation_batches(models, spec, batch_size=8, num_views=2)
+    assert batch.shape == (3, 2, image_size, image_size, channels)
+    for one, views, grid in zip(models, batch, voxels, strict=True):
+        np.testing.assert_array_equal(grid, binvox.read(one.files.voxels_path).data)
+        for name, image in zip(one.views, views, strict=False):
+            content = tf.io.read_file(one.files.view_path(name))
+            expected = images_lib.to_view(images_lib.decode_png(content), spec)
             np.testing.assert_allclose(image, expected, atol=1e-6)
         assert 0 <= views.numpy().min() and views.numpy().max() <= 1
-
-
-def test_the_frame_of_a_network():
-    network = SimpleNamespace(image_size=127, channels=3, output_shape=(None, 32, 32, 32))
-    assert network.image_spec == ImageSpec(127, 3, 128)
-    assert network.image_spec == ImageSpec(127, 3, 128, "threshold")
 
 
 def test_workers_are_not_given_shards_of_their_own(models):
@@ -84,7 +77,7 @@ def test_workers_are_not_given_shards_of_their_own(models):
 
 
 def test_no_python_runs_in_the_graph(models):
-    for batches in (_train(models), _evaluate(models), pipeline.voxel_batches(models, FRAME, 2)):
+    for batches in (_train(models), _evaluate(models), pipeline.voxel_batches(models, 2, 4)):
         variant = batches._variant_tensor
         graph = tf.compat.v1.GraphDef.FromString(
             tf.raw_ops.DatasetToGraphV2(input_dataset=variant).numpy()
@@ -207,7 +200,7 @@ def test_evaluation_is_in_order_with_the_first_views(models, num_views):
 
 
 def test_voxels_alone(models):
-    batches = list(pipeline.voxel_batches(models, FRAME, 5))
+    batches = list(pipeline.voxel_batches(models, 5, 4))
     assert [len(batch) for batch in batches] == [5, 2]
     grids = np.concatenate(batches).reshape(COUNT, -1)
     np.testing.assert_array_equal(grids, np.eye(COUNT, 64))
@@ -301,10 +294,16 @@ def test_a_loop_in_the_graph_and_views_one_by_one_are_the_same(models, view_rang
 
 def test_every_picture_of_a_batch_looks_different(tree):
     models = list_objects(str(tree))[0]
-    frame = ImageSpec(127, 3, 240)
+    spec = ImageSpec(127, 3, 240)
     all_of_it = Augmentation(True, True, (0, 255), 0.3)
     # The same view three times: without augmentation the same picture.
-    changed = {"view_ids": (2, 2, 2), "view_range": (3, 3), "steps": 2, "frame": frame}
+    changed = {
+        "view_ids": (2, 2, 2),
+        "view_range": (3, 3),
+        "steps": 2,
+        "spec": spec,
+        "grid_edge": 32,
+    }
     for images, _ in _train(models, augmentation=all_of_it, **changed):
         corners = images.numpy()[:, :, 0, 0].reshape(-1, 3)
         assert len(np.unique(corners, axis=0)) == len(corners)
@@ -315,8 +314,12 @@ def test_every_picture_of_a_batch_looks_different(tree):
 
 def test_augmented_streams_can_be_entered_and_shared_out_too(tree):
     models = list_objects(str(tree))[0]
-    changed = {"augmentation": Augmentation(True, True, (225, 255), 0.2), "steps": 4}
-    frame = ImageSpec(127, 3, 240)
+    changed = {
+        "augmentation": Augmentation(True, True, (225, 255), 0.2),
+        "steps": 4,
+        "spec": ImageSpec(127, 3, 240),
+        "grid_edge": 32,
+    }
     whole = list(_train(models, **changed))
     parts = [
         _train(models, first_step=2, places={"worker": w, "workers": 2}, **changed) for w in (0, 1)
@@ -343,7 +346,7 @@ def test_no_training_models_are_told():
 def test_too_few_views_are_told(models):
     message = _one_line(lambda: _train(models, view_range=(1, VIEWS + 1)))
     assert message == (
-        "Expected at least 6 renderings of every model, received 03001627/m0 with 5. "
+        "Expected at least 6 renderings of every object, received 03001627/m0 with 5. "
         "Lower --num_views."
     )
     assert "Lower --eval_views" in _one_line(lambda: _evaluate(models, num_views=6))
@@ -354,5 +357,5 @@ def test_missing_named_views_are_told(damaged):
     models = list_objects(str(damaged))[0]
     for function in (_train, _evaluate):
         message = _one_line(lambda function=function: function(models, view_ids=(0, 3)))
-        assert "renderings 00, 03 of every model, received 03001627/m4 without 03." in message
+        assert "renderings 00, 03 of every object, received 03001627/m4 without 03." in message
         assert "--view_ids" in message

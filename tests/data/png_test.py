@@ -56,7 +56,7 @@ PIXELS = (1, 1, 2, 1, 1, 3, 2, 2, 2, 5, 5)
 )  # fmt: skip
 def test_whole_files(content, look):
     assert str(png.check(content)) == look
-    images.png(content)
+    images.decode_png(content)
 
 
 SOUND = _saved("RGBA")
@@ -84,11 +84,11 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("content", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_damaged_files(content, message):
-    with pytest.raises(ValueError, match="^expected a PNG") as error:
+    with pytest.raises(ValueError, match=r"^expected a PNG") as error:
         png.check(content)
     assert message in str(error.value)
     with pytest.raises(tf.errors.OpError):
-        images.png(content)
+        images.decode_png(content)
 
 
 def test_many_chunks_are_read_in_one_pass():

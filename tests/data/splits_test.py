@@ -109,15 +109,9 @@ def test_random_is_the_originals_with_other_ids():
     assert chairs != tables, "each category is shuffled on its own"
 
 
+CHAIRS = {"taxonomy_id": CHAIR, "taxonomy_name": "chair", "baseline": {"1-view": 0.466}}
 PIX2VOX = [
-    {
-        "taxonomy_id": CHAIR,
-        "taxonomy_name": "chair",
-        "baseline": {"1-view": 0.466},
-        "train": ["2", "7"],
-        "val": ["0"],
-        "test": ["4", "absent"],
-    },
+    {**CHAIRS, "train": ["2", "7"], "val": ["0"], "test": ["4", "absent"]},
     {"taxonomy_id": TABLE, "train": ["1"], "val": [], "test": ["2"]},
 ]
 

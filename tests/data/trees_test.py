@@ -47,7 +47,7 @@ def test_objects_are_sorted_and_hold_their_paths(root):
     )
     assert objects[1] == Object(CHAIR, "a", ("00", "01"), files)
     assert [one.category for one in objects] == [OTHER, "chair", "chair", "table"]
-    assert files.view_path("01") == f"{files.renderings}/01.png"
+    assert files.view_path("01") == f"{files.renderings_path}/01.png"
 
 
 def test_the_synthesised_set_is_found_whole(tree):
@@ -112,10 +112,14 @@ def test_objects_that_lack_a_half_are_left_out(root):
     assert set(keys) == {one.key for one in objects} | lacking
 
 
-def test_more_than_a_hundred_views_and_gaps(root):
+def test_other_folders_and_other_views(root):
+    """Gaps, and more than a hundred of them."""
     _write(root, f"{TABLE}/many", views=("00", "07", "23", "100"))
-    (many,) = [one for one in _found(str(root)) if one.model_id == "many"]
-    assert sorted(many.views) == ["00", "07", "100", "23"]
+    (root / "ShapeNetRendering").rename(root / "views")
+    (root / "ShapeNetVox32").rename(root / "grids")
+    objects = _found(f"{root}/", "views", "grids")
+    assert [one.name for one in objects] == [*NAMES, f"{TABLE}/many"]
+    assert sorted(objects[-1].views) == ["00", "07", "100", "23"]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +134,6 @@ def test_more_than_a_hundred_views_and_gaps(root):
 )
 def test_categories_by_name_or_synset_id(root, categories, names):
     assert [one.name for one in _found(str(root), categories=categories)] == names
-
-
-def test_folders_may_have_other_names(root):
-    (root / "ShapeNetRendering").rename(root / "views")
-    (root / "ShapeNetVox32").rename(root / "grids")
-    assert len(_found(f"{root}/", "views", "grids")) == 4
 
 
 # What is told, in one line.

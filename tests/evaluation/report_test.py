@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from r2n2_keras.data.categories import SYNSET_IDS
+from r2n2_keras.data.objects import Object
 from r2n2_keras.evaluation import report
 from r2n2_keras.evaluation.scores import ViewScores
 
 CHAIR, TABLE = SYNSET_IDS["chair"], SYNSET_IDS["table"]
 # Three chairs and one table: the two averages differ.
-MODELS = [Model(s, f"id{n}", ("00",), None) for n, s in enumerate([CHAIR, CHAIR, CHAIR, TABLE])]
+MODELS = [Object(s, f"id{n}", ("00",), None) for n, s in enumerate([CHAIR, CHAIR, CHAIR, TABLE])]
 IOUS = {0.3: [0.1, 0.2, 0.3, 1.0], 0.4: [0.0, 0.1, 0.2, 0.9]}
 
 
@@ -35,6 +36,7 @@ def build(scores, models=MODELS, step=600):
         split="test",
         split_rule="r2n2",
         mean_shape_iou=0.25,
+        loss="dice",
     )
 
 
@@ -48,7 +50,7 @@ def full_evaluation():
     """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
     rng = np.random.default_rng(0)
     models = [
-        Model(synset_id, f"{synset_id}-{n}", ("00",), None)
+        Object(synset_id, f"{synset_id}-{n}", ("00",), None)
         for synset_id in SYNSET_IDS.values()
         for n in range(1000)
     ]
@@ -57,7 +59,7 @@ def full_evaluation():
 
 
 def test_layout_is_that_of_evaluation_json(evaluation):
-    keys = ["model", "step", "split", "split_rule", "samples", "rows", "summary"]
+    keys = ["model", "step", "split", "split_rule", "samples", "loss", "rows", "summary"]
     assert list(evaluation) == keys
     assert (evaluation["model"], evaluation["step"]) == ("tiny", 600)
     assert (evaluation["split"], evaluation["samples"]) == ("test", 4)
@@ -115,7 +117,7 @@ def test_title_leaves_out_an_unknown_step(evaluation):
 
 
 def test_unknown_category_goes_by_its_synset_id():
-    models = [Model("12345678", "id", ("00",), None)]
+    models = [Object("12345678", "id", ("00",), None)]
     evaluation = build([view_scores(1, {0.4: [0.5]})], models)
     assert [row["category"] for row in evaluation["rows"]] == ["12345678"]
 
@@ -156,7 +158,7 @@ def test_markdown_is_well_formed(evaluation):
     ]
     assert last[2:] == [
         ["average precision", "0.600", "0.600"],
-        ["loss", "0.300", "0.300"],
+        ["loss (dice)", "0.300", "0.300"],
         ["IoU of the mean shape", "0.250", "0.250"],
     ]
 

@@ -9,7 +9,6 @@ from sklearn.metrics import average_precision_score
 from r2n2_keras.data import binvox, objects, trees
 from r2n2_keras.errors import InputError
 from r2n2_keras.evaluation import baselines, examples, scores
-from r2n2_keras.model.image_spec import ImageSpec
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.shapes import dataset
 
@@ -48,11 +47,6 @@ def model():
     return network
 
 
-@pytest.fixture(scope="module")
-def frame(model):
-    return model.image_spec
-
-
 def picture(path):
     rgba = np.asarray(Image.open(path).convert("RGBA"), "float32") / 255
     colour, alpha = rgba[..., :3], rgba[..., 3:]
@@ -60,7 +54,7 @@ def picture(path):
 
 
 def voxels_of(model):
-    return binvox.read(model.files.voxels).data
+    return binvox.read(model.files.voxels_path).data
 
 
 def iou_of(voxels, occupancy, threshold):
@@ -71,6 +65,10 @@ def iou_of(voxels, occupancy, threshold):
 def cross_entropy(voxels, occupancy):
     occupancy = np.clip(occupancy.astype("float64"), 1e-7, 1 - 1e-7)
     return -np.mean(np.where(voxels, np.log(occupancy), np.log(1 - occupancy)))
+
+
+def soft_dice(voxels, occupancy):
+    return 1 - (2 * (voxels * occupancy).sum() + 1) / (voxels.sum() + (occupancy**2).sum() + 1)
 
 
 # Average precision
@@ -101,7 +99,7 @@ def test_average_precision_of_a_perfect_order_is_one():
 # score
 
 
-def naive_scores(model, models, view_ids):
+def naive_scores(model, models, view_ids, loss=cross_entropy):
     """`(iou {threshold: (S,)}, average precision (S,), loss (S,))` with these views."""
     ious, precisions, losses = {threshold: [] for threshold in THRESHOLDS}, [], []
     for one in models:
@@ -111,7 +109,7 @@ def naive_scores(model, models, view_ids):
         for threshold in THRESHOLDS:
             ious[threshold].append(iou_of(voxels, occupancy, threshold))
         precisions.append(average_precision_score(voxels.ravel(), occupancy.ravel()))
-        losses.append(cross_entropy(voxels, occupancy))
+        losses.append(loss(voxels, occupancy))
     return ious, precisions, losses
 
 
@@ -125,9 +123,9 @@ def assert_same_scores(result, expected):
     np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
 
 
-def test_scores_are_those_of_a_naive_evaluation(model, models, frame):
+def test_scores_are_those_of_a_naive_evaluation(model, models):
     results = scores.score(
-        model, models, frame, eval_views=(1, VIEWS), thresholds=THRESHOLDS, batch_size=3
+        model, models, eval_views=(1, VIEWS), thresholds=THRESHOLDS, batch_size=3
     )
     assert [result.views for result in results] == [1, VIEWS]
     for result in results:
@@ -139,33 +137,31 @@ def test_scores_are_those_of_a_naive_evaluation(model, models, frame):
     assert np.ptp(results[0].iou[THRESHOLDS[0]]) > 0.01
 
 
-def test_view_ids_choose_the_renderings_and_their_order(model, models, frame):
+def test_view_ids_choose_the_renderings_and_their_order(model, models):
     (result,) = scores.score(
         model,
         models[:2],
-        frame,
         eval_views=(2,),
         thresholds=THRESHOLDS,
         batch_size=2,
         view_ids=(2, 0),
+        loss="dice",
     )
-    assert_same_scores(result, naive_scores(model, models[:2], (2, 0)))
+    assert_same_scores(result, naive_scores(model, models[:2], (2, 0), soft_dice))
 
 
-def test_more_views_than_renderings_are_told(model, models, frame):
-    message = f"Expected at least {VIEWS + 1} renderings of every model, received .* with {VIEWS}"
+def test_more_views_than_renderings_are_told(model, models):
+    message = f"Expected at least {VIEWS + 1} renderings of every object, received .* with {VIEWS}"
     with pytest.raises(InputError, match=message):
-        scores.score(
-            model, models, frame, eval_views=(1, VIEWS + 1), thresholds=THRESHOLDS, batch_size=2
-        )
+        scores.score(model, models, eval_views=(1, VIEWS + 1), thresholds=THRESHOLDS, batch_size=2)
 
 
-def test_a_perfect_network_scores_one(models, frame):
+def test_a_perfect_network_scores_one(model, models):
     class Perfect(keras.Model):
         """Knows every model by its first picture."""
 
-        input_shape = (None, None, *frame.shape)
-        output_shape = (None, *[frame.grid_edge] * 3)
+        input_shape, output_shape = model.input_shape, model.output_shape
+        image_spec = model.image_spec
 
         def __init__(self):
             super().__init__()
@@ -178,16 +174,14 @@ def test_a_perfect_network_scores_one(models, frame):
             known = ops.argmin(ops.sum(difference, axis=(2, 3, 4)), axis=1)
             return ops.take(ops.convert_to_tensor(self.answers), known, axis=0)
 
-    (result,) = scores.score(
-        Perfect(), models, frame, eval_views=(1,), thresholds=(0.5,), batch_size=3
-    )
+    (result,) = scores.score(Perfect(), models, eval_views=(1,), thresholds=(0.5,), batch_size=3)
     np.testing.assert_array_equal(result.iou[0.5], 1)
     np.testing.assert_array_equal(result.average_precision, 1)
     np.testing.assert_allclose(result.loss, 0, atol=1e-5)
 
 
-def test_examples_are_the_first_models_of_their_categories(model, models, frame):
-    rows = examples.examples(model, models, frame, num_views=2, threshold=0.5)
+def test_examples_are_the_first_models_of_their_categories(model, models):
+    rows = examples.examples(model, models, num_views=2, threshold=0.5)
     assert len(rows) == 2
     for (images, predicted, voxels, caption), one in zip(rows, (models[0], models[4]), strict=True):
         pictures = [picture(one.files.view_path(view)) for view in ("00", "01")]
@@ -211,10 +205,10 @@ def naive_mean_shape_iou(train, val, evaluated):
     return mean_iou(evaluated, best)
 
 
-def test_mean_shape_iou_is_that_of_a_naive_evaluation(models, frame):
+def test_mean_shape_iou_is_that_of_a_naive_evaluation(models):
     chairs, tables = models[:4], models[4:]
     train, val, test = chairs[:2] + tables[:1], tables[1:2], tables[2:] + chairs[2:]
-    result = baselines.mean_shape_iou(train, val, test, frame, batch_size=2)
+    result = baselines.mean_shape_iou(train, val, test, batch_size=2)
     assert result == pytest.approx(naive_mean_shape_iou(train, val, test), abs=1e-6)
     assert 0 < result < 1
 
@@ -236,20 +230,20 @@ def make_models(tmp_path):
 
 
 def test_mean_shape_is_cut_where_it_suits_the_validation_models(make_models):
-    frame = ImageSpec(image_size=8, channels=3, grid_edge=2, background=0)
+    small = {"batch_size": 2, "grid_edge": 2}
     # The mean grid: cell 0 with 1, cell 1 with 1/2, cell 2 with 1/4.
     train = make_models([0], [0, 1], [0, 1], [0, 2])
     test = make_models([0, 1, 2], [0, 1, 2], [0])
     for val, answer in (([0], [0]), ([0, 1, 2], [0, 1, 2])):
         (shape,) = make_models(answer)
         expected = np.mean([iou_of(voxels_of(one), voxels_of(shape), 0.5) for one in test])
-        result = baselines.mean_shape_iou(train, make_models(val), test, frame, batch_size=2)
+        result = baselines.mean_shape_iou(train, make_models(val), test, **small)
         assert result == pytest.approx(expected)
     # Without validation models it is cut for the training models: they agree best with cells 0, 1.
-    result = baselines.mean_shape_iou(train, [], test, frame, batch_size=2)
+    result = baselines.mean_shape_iou(train, [], test, **small)
     assert result == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
 
 
-def test_mean_shape_of_one_model_is_the_model(models, frame):
+def test_mean_shape_of_one_model_is_the_model(models):
     one = models[:1]
-    assert baselines.mean_shape_iou(one, [], one, frame, batch_size=1) == 1
+    assert baselines.mean_shape_iou(one, [], one, batch_size=1) == 1

@@ -779,12 +779,14 @@ def test_command_explains_itself():
         ("--images=views/b.png --out=views.npy --url=URL", "views.npy"),
     ],
 )
-def test_command_says_in_one_line_what_is_wrong(server, views, flags, text):
+def test_command_says_in_one_line_what_is_wrong(server, views, flags, text, monkeypatch, capsys):
     (views / "empty").mkdir()
     (views / "views.npy").mkdir()
-    result = _run(views, *flags.replace("URL", server.url).split())
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert text in result.stderr
+    monkeypatch.setattr(sys, "argv", ["client.py", *flags.replace("URL", server.url).split()])
+    monkeypatch.chdir(views)
+    assert client.main() == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert text in err
     assert sorted(path.name for path in views.iterdir()) == ["empty", "views", "views.npy"]

@@ -20,7 +20,7 @@ COMPOSE = (EXPORT / "compose.yaml").read_text()
 KUBERNETES = (EXPORT / "kubernetes.yaml").read_text()
 STATUS = "/v1/models/r2n2"
 
-# Fields of tensorflow.serving.BatchingParameters that 2.20 documents, and those that are wrapped.
+# Fields of tensorflow.serving.BatchingParameters that 2.21 documents, and those that are wrapped.
 WRAPPED = {
     "max_batch_size",
     "batch_timeout_micros",
@@ -90,9 +90,16 @@ def test_monitoring_config_and_who_reads_it():
     assert f"prometheus.io/path: {path}\n" in KUBERNETES
 
 
-def test_images_agree():
+def test_the_server_is_of_the_release_that_exports_are_made_with():
+    """A server should not be older than the exporter."""
+    pins = (EXPORT.parent / "constraints.txt").read_text()
+    release = re.search(r"^tensorflow-serving-api==(\S+)$", pins, re.M)[1]
+    assert f"\ntensorflow=={release.rpartition('.')[0]}." in pins
     tags = re.findall(r"image: tensorflow/serving:(\S+)", COMPOSE + KUBERNETES)
-    assert tags == ["2.20.0", "2.20.0-gpu", "2.20.0"]
+    assert tags == [release, f"{release}-gpu", release]
+    readme = (EXPORT / "README.md").read_text()
+    assert set(re.findall(r"tensorflow/serving:(\d\S*)", readme)) == {release}
+    assert set(re.findall(r"TensorFlow Serving (\d\S*)", readme)) == {release.rpartition(".")[0]}
 
 
 @pytest.mark.parametrize("text", [COMPOSE, KUBERNETES], ids=["compose", "kubernetes"])

@@ -59,6 +59,8 @@ def test_every_argument_comes_back_from_the_config():
     others = {
         "image_size": 13,
         "channels": 4,
+        "background": 255,
+        "alpha": "threshold",
         "encoder_filters": (3, 4, 4),
         "encoder_kernel_sizes": (5, 3, 1),
         "encoder_shortcuts": ("conv", "none", "identity"),
@@ -91,6 +93,9 @@ def test_every_argument_comes_back_from_the_config():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"background": 256}, "background to be at most 255.*Received: background=256"),
+        ({"background": -1}, "background.*of at least 0.*Received: background=-1"),
+        ({"alpha": "blend"}, "alpha.*'composite'.*'threshold'.*Received: alpha='blend'"),
         ({"recurrence": "rnn"}, "recurrence.*'gru'.*'lstm'.*Received: recurrence='rnn'"),
         ({"encoder_pooling": "same"}, "encoder_pooling.*Received: encoder_pooling='same'"),
         ({"upsampling": "linear"}, "upsampling.*Received: upsampling='linear'"),

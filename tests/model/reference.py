@@ -1,17 +1,19 @@
 """What the tests of the network compare it with, in NumPy, and the helpers that they share.
 
-Both references work in the axis orders of the code that they stand for and convert the images
-themselves: `(B, T, H, W, C)` in, `(B, N, N, N)` out.
+Both references take weights, work in the axis orders of the code that they stand for, and convert
+the images themselves: `(B, T, H, W, C)` in, `(B, N, N, N)` out.
 """
 
 import math
+import re
 
 import numpy as np
 from scipy import ndimage
 
-# Narrow widths of the paper's wirings; neighbouring layers differ wherever the wiring lets them.
-# Pooling leaves 7, 4, 3, 2, 2 and 2 of 13 pixels, the grid grows from 2 to 16. All tests share the
-# shapes: a backend that compiles by shape then does so once.
+# Narrow widths of the paper's wirings and the notebook's; neighbouring layers differ wherever the
+# wiring lets them. Pooling leaves 7, 4, 3, 2, 2 and 2 of 13 pixels (the notebook's 6 and 3), the
+# grid grows from 2 to 16. All tests share the shapes: a backend that compiles by shape then does so
+# once.
 RESIDUAL = {
     "image_size": 13,
     "encoder_filters": (2, 3, 4, 5, 6, 6),
@@ -24,6 +26,12 @@ SHALLOW = {
     **RESIDUAL,
     "encoder_filters": (2, 3, 4, 5, 6, 7),
     "decoder_filters": (6, 7, 4, 3, 2),
+}
+NOTEBOOK = {
+    **RESIDUAL,
+    "encoder_filters": (4, 8),
+    "encoder_kernel_sizes": (7, 3),
+    "decoder_filters": (7, 6, 4, 2, 1),
 }
 
 
@@ -142,6 +150,7 @@ class PaperNetwork:
     def __init__(self, arrays, recurrence="gru"):
         self.recur = {"gru": self.gru, "lstm": self.lstm}[recurrence]
         self.num_states = {"gru": 1, "lstm": 2}[recurrence]
+        self.arrays = arrays
         self.residual = len(arrays) == 63
         rest = (np.asarray(array, "float64") for array in arrays)
 
@@ -220,49 +229,40 @@ class PaperNetwork:
         return self.decode(state[0])
 
 
-def theano_arrays(model):
-    """The weights of a shallow or residual model as the list that `PaperNetwork` takes."""
-    residual = model.encoder_shortcuts is not None
-    by_name = {layer.name: layer for layer in model.layers}
+def theano_shapes(net):
+    """Shapes of the list that the original saves of a network with the arguments of `net`."""
+    count = 33 if net.encoder_shortcuts is None else 63
 
-    def pair(name):
-        kernel, bias = by_name[name].get_weights()
-        return [flipped(kernel), bias]
+    def convs(names, widths, first):
+        for name in names.split():
+            number, letter = re.fullmatch(r"(\d+)([abc]?)", name).groups()
+            inputs, outputs = widths[int(number) - first :][:2]
+            inner = letter == "b" or name == "10c"  # starts at a, which has as many channels
+            edge = 7 if name in ("1", "1a") else 1 if letter == "c" and not inner else 3
+            edges = [edge, edge] if first == 1 else [edge, edge, edge]
+            yield outputs, *edges[2:], outputs if inner else inputs, *edges[:2]
+            yield (outputs,)
 
-    def pairs(part):
-        names = [name for name in by_name if "_conv" in name and name.startswith(part)]
-        # decoder_up_conv1a, decoder_conv1b: the number orders them, then the letter.
-        names.sort(key=lambda name: name.split("conv")[1])
-        return [array for name in names for array in pair(name)]
-
-    encoder, decoder = pairs("encoder"), pairs("decoder")
-    assert (len(encoder), len(decoder)) == ((30, 22) if residual else (12, 10))
-
-    kernel, bias = by_name["encoder_dense"].get_weights()
-    channels = model.encoder_filters[-1]
-    edge = math.isqrt(len(kernel) // channels)
-    kernel = kernel.reshape(edge, edge, channels, -1).transpose(2, 0, 1, 3)
-    dense = [kernel.reshape(-1, model.features), bias]
-
-    (w_x,) = by_name["recurrence_gate_inputs"].get_weights()
-    grid, hidden = (model.grid_edge,) * 3, model.hidden_channels
-    w_x = w_x.reshape(model.features, *grid, 3, hidden).transpose(4, 0, 1, 5, 2, 3)
-    w_x = w_x.reshape(3, model.features, -1)
-    cell = by_name["recurrence"].cell
-    kernels = [cell.recurrent_kernel]
-    if model.recurrence == "gru":
-        kernels.append(cell.candidate_kernel)
-    w_h = np.concatenate([flipped(kernel.numpy()) for kernel in kernels])
-    bias = cell.bias.numpy()
-    gates = zip(np.split(w_h, 3), w_x, np.split(bias, 3), strict=True)
-    return encoder + dense + [array for gate in gates for array in gate] + decoder
+    channels, edge = net.encoder_filters[-1], net.image_size
+    for _ in net.encoder_filters:
+        edge = edge // 2 + 1
+    yield from convs(PaperNetwork.ENCODERS[count], (net.channels, *net.encoder_filters), 1)
+    yield from ((channels * edge**2, net.features), (net.features,))
+    hidden, edge = net.hidden_channels, net.recurrent_kernel_size
+    for _ in range(3):
+        yield hidden, edge, hidden, edge, edge
+        yield net.features, net.grid_edge**3 * hidden
+        yield (hidden,)
+    yield from convs(PaperNetwork.DECODERS[count], (hidden, *net.decoder_filters), 7)
 
 
-def flipped(kernel):
-    """A Keras kernel, `(..., C, F)`, as the original has it: `(F, C, h, w)`, `(F, d, C, h, w)`."""
-    cells = tuple(range(kernel.ndim - 2))
-    kernel = np.moveaxis(np.flip(kernel, cells), (-1, -2), (0, 1))
-    return kernel if kernel.ndim == 4 else np.moveaxis(kernel, 1, 2)
+def loud_arrays(net, gain=1.5):
+    """Such a list, with which all parts of the network show."""
+
+    def fan_in(shape):
+        return shape[0] if len(shape) == 2 else math.prod(shape[1:])
+
+    return [array.astype("float32") for array in loud(theano_shapes(net), fan_in, gain)]
 
 
 # The network of the PyTorch notebook, in PyTorch's shapes: `(B, C, ...)`, kernels `(F, C, ...)`
@@ -273,46 +273,39 @@ def upsample(x):
     return x.repeat(2, axis=2).repeat(2, axis=3).repeat(2, axis=4)
 
 
+NOTEBOOK_SHAPES = {
+    "encoder.c1": (4, 4, 7, 7),
+    "encoder.c2": (8, 4, 3, 3),
+    "encoder.fc3": (9, 8 * 3 * 3),
+    **{f"lstm.fc_{gate}": (5 * 2**3, 9) for gate in "fis"},
+    **{f"lstm.conv_{gate}": (5, 5, 3, 3, 3) for gate in "fis"},
+    "decoder.deconv1": (7, 5, 3, 3, 3),
+    "decoder.deconv2": (6, 7, 3, 3, 3),
+    "decoder.deconv3": (4, 6, 3, 3, 3),
+    "decoder.deconv4": (2, 4, 3, 3, 3),
+    "decoder.deconv5": (1, 2, 3, 3, 3),
+}
+
+
+def loud_state():
+    """State dicts of the narrow notebook, as PyTorch has them."""
+    shapes = {f"{key}.weight": shape for key, shape in NOTEBOOK_SHAPES.items()}
+    shapes |= {f"{key}.bias": shape[:1] for key, shape in NOTEBOOK_SHAPES.items()}
+    arrays = loud(shapes.values(), fan_in=lambda shape: math.prod(shape[1:]))
+    return {key: array.astype("float32") for key, array in zip(shapes, arrays, strict=True)}
+
+
 class NotebookNetwork:
-    """Its modules Encoder, LSTM3D and Decoder, and its loop over the views."""
+    """Its modules Encoder, LSTM3D and Decoder, narrow, and its loop over the views."""
 
-    def __init__(self, model):
-        def weights(layer):
-            return [weight.astype("float64") for weight in model.get_layer(layer).get_weights()]
+    def __init__(self, state):
+        def pairs(*keys):
+            return [(state[f"{key}.weight"], state[f"{key}.bias"]) for key in keys]
 
-        def convs(*names):
-            # (k, ..., C, F) -> (F, C, k, ...)
-            pairs = [weights(name) for name in names]
-            return [(np.moveaxis(kernel, (-1, -2), (0, 1)), bias) for kernel, bias in pairs]
-
-        edge, hidden = model.grid_edge, model.hidden_channels
-        pooled = model.image_size // 2 ** len(model.encoder_filters)
-        self.hidden_shape = (hidden, edge, edge, edge)
-        self.encoder_convs = convs("encoder_conv1", "encoder_conv2")
-        self.decoder_convs = convs(
-            "decoder_up_conv1",
-            "decoder_up_conv2",
-            "decoder_up_conv3",
-            "decoder_conv4",
-            "decoder_conv5",
-        )
-        # nn.Flatten has the channel first, Keras has it last.
-        kernel, bias = weights("encoder_dense")
-        kernel = kernel.reshape(pooled, pooled, -1, model.features)
-        self.fc7 = (kernel.transpose(3, 2, 0, 1).reshape(model.features, -1), bias)
-
-        kernel, bias = weights("recurrence_gate_inputs")
-        kernel = kernel.reshape(-1, edge, edge, edge, 3, hidden).transpose(4, 5, 1, 2, 3, 0)
-        bias = bias.reshape(edge, edge, edge, 3, hidden).transpose(3, 4, 0, 1, 2)
-        gates = zip(kernel, bias, strict=True)
-        self.fc_f, self.fc_i, self.fc_s = (
-            (w.reshape(-1, model.features), b.ravel()) for w, b in gates
-        )
-        ((kernel, bias),) = convs("recurrence")
-        self.conv_f, self.conv_i, self.conv_s = (
-            (kernel[n * hidden : (n + 1) * hidden], bias[n * hidden : (n + 1) * hidden])
-            for n in range(3)
-        )
+        self.encoder_convs = pairs("encoder.c1", "encoder.c2")
+        (self.fc3,) = pairs("encoder.fc3")
+        self.gates = [pairs(f"lstm.fc_{gate}", f"lstm.conv_{gate}") for gate in "fis"]
+        self.decoder_convs = pairs(*(f"decoder.deconv{n}" for n in range(1, 6)))
 
     def conv(self, x, kernel, bias):
         """`nn.Conv2d` or `nn.Conv3d` with `padding=kernel_size // 2`."""
@@ -321,18 +314,16 @@ class NotebookNetwork:
     def encode(self, x):
         for kernel, bias in self.encoder_convs:
             x = leaky_relu(max_pool(self.conv(x, kernel, bias)), slope=0.1)
-        kernel, bias = self.fc7
+        kernel, bias = self.fc3
         return x.reshape(len(x), -1) @ kernel.T + bias
 
     def recur(self, x, h, s):
         def gate(fc, conv_weights):
             kernel, bias = fc
-            inputs = (x @ kernel.T + bias).reshape(-1, *self.hidden_shape)
-            return inputs + self.conv(h, *conv_weights)
+            return (x @ kernel.T + bias).reshape(h.shape) + self.conv(h, *conv_weights)
 
-        f = sigmoid(gate(self.fc_f, self.conv_f))
-        i = sigmoid(gate(self.fc_i, self.conv_i))
-        s = f * s + i * np.tanh(gate(self.fc_s, self.conv_s))
+        f, i, s_new = (gate(*weights) for weights in self.gates)
+        s = sigmoid(f) * s + sigmoid(i) * np.tanh(s_new)
         return np.tanh(s), s
 
     def decode(self, x):
@@ -342,7 +333,7 @@ class NotebookNetwork:
 
     def __call__(self, images):
         images = np.moveaxis(images, -1, 2).astype("float64")
-        h = s = np.zeros((len(images), *self.hidden_shape))
+        h = s = np.zeros((len(images), 5, 2, 2, 2))
         for view in range(images.shape[1]):
             h, s = self.recur(self.encode(images[:, view]), h, s)
         return self.decode(h)

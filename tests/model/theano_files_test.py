@@ -211,9 +211,9 @@ REPEATED = REPEATED[:-6] + b"q\x50" + b"h\x50" * 9_000 + REPEATED[-6:]
     ids=["memo", "length", "marks", "tuples", "lists", "doubling", "repeated"],
 )
 def test_small_files_do_not_grow(file, content, message):
-    start = time.monotonic()
+    start = time.process_time()
     assert message in refusal(file, npy(content))
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

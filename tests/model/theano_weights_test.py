@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from reference import RESIDUAL, theano_arrays
+from reference import RESIDUAL, theano_shapes
 from scipy import signal
 
 from r2n2_keras.errors import InputError
@@ -24,9 +24,9 @@ def shallow():
 
 
 def arrays_of(model, seed=0):
-    """Random arrays of the shapes that the model's own have."""
+    """Random arrays of the shapes that the original's have."""
     rng = np.random.default_rng(seed)
-    return [rng.normal(size=array.shape).astype("float32") for array in theano_arrays(model)]
+    return [rng.normal(size=shape).astype("float32") for shape in theano_shapes(model)]
 
 
 def output(layer, inputs):
@@ -76,9 +76,11 @@ def test_dense_weights_meet_the_same_cells(residual):
 @pytest.mark.parametrize("dtype", [">f4", "float64", "float16"])
 def test_other_floats_are_converted(shallow, dtype):
     arrays = arrays_of(shallow)
+    theano_weights.assign(shallow, arrays)
+    expected = shallow.get_weights()
     theano_weights.assign(shallow, [array.astype(dtype) for array in arrays])
-    for array, assigned in zip(arrays, theano_arrays(shallow), strict=True):
-        np.testing.assert_allclose(assigned, array, rtol=1e-3, atol=1e-6)
+    for weight, other in zip(shallow.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_other_floats_are_converted(shallow, dtype):
 )
 def test_the_arrays_tell_the_preset(edge, count, preset):
     model = R2N2(**(RESIDUAL if count == 63 else SHALLOW), recurrent_kernel_size=edge)
-    arrays = theano_arrays(model)
+    arrays = arrays_of(model)
     assert len(arrays) == count
     assert theano_weights.preset_of(arrays) == preset
     # What is wrong with a list is for `assign` to say, of the network that it is meant for.
@@ -141,4 +143,4 @@ def test_arrays_that_do_not_fit_are_named(residual, change, message):
 def test_an_lstm_is_refused():
     model = R2N2(**SHALLOW, recurrence="lstm")
     with pytest.raises(InputError, match="saved its 3D-LSTM is not known"):
-        theano_weights.assign(model, theano_arrays(model))
+        theano_weights.assign(model, arrays_of(model))

@@ -4,11 +4,14 @@ import io
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from r2n2_keras import predict
+from r2n2_keras.config import Config
 from r2n2_keras.data import photos
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import signatures
@@ -236,3 +239,30 @@ def test_bits_are_packed_as_numpy_packs_them(edge):
     voxels = np.random.default_rng(edge).random((2, edge, edge, edge)) > 0.5
     packed = signatures.pack_bits(tf.constant(voxels)).numpy()
     assert list(packed) == [np.packbits(grid).tobytes() for grid in voxels]
+
+
+def test_what_a_network_expects_to_see_is_what_it_is_shown(pictures, tmp_path):
+    """By the signature and by `predict`, from the network's own file."""
+    shades = []
+    for spec in ({}, {"background": 0, "alpha": "threshold"}):
+        keras.utils.set_random_seed(0)
+        model = R2N2.from_preset("tiny", **spec)
+        views = _read(pictures, model.image_spec, 0, 5)
+        expected = model.predict(views[None], verbose=0)[0]
+        shades.append(views)
+
+        described = signatures.signatures_of(model, threshold=0.5)
+        contents = [[(pictures / f"0-{t}.png").read_bytes() for t in range(5)]]
+        answer = described["serving_default"].answer(tf.constant(contents))
+        np.testing.assert_allclose(answer["occupancy"][0], expected, atol=1e-5)
+
+        model.save(tmp_path / "model.keras")
+        images = tuple(str(pictures / f"0-{t}.png") for t in range(5))
+        predict.main(
+            Config(
+                model_file=str(tmp_path / "model.keras"), images=images, out=str(tmp_path / "out")
+            )
+        )
+        with np.load(tmp_path / "out" / "prediction.npz") as arrays:
+            np.testing.assert_allclose(arrays["occupancy"], expected, atol=1e-5)
+    assert np.abs(shades[0] - shades[1]).max() > 0.5

@@ -25,12 +25,11 @@ def versions(exported, tmp_path_factory):
         decoder_filters=(8, 8, 8, 8, 2),
     )
     folder = tmp_path_factory.mktemp("residual")
-    frame = residual.image_spec
     version = version_folder.export_version(residual, str(folder), threshold=0.4, card="")
     return [exported.version, version]
 
 
-@pytest.mark.parametrize("release", ["2.16.2", "2.19.1", "2.20.0"])
+@pytest.mark.parametrize("release", ["2.16.2", "2.19.1", "2.20.0", "2.21.0"])
 def test_the_export_loads_and_answers(versions, release, tmp_path):
     if sys.version_info >= (3, 13) and release < "2.20":
         pytest.skip(f"TensorFlow {release} has no wheel for Python 3.13")

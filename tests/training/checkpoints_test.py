@@ -19,10 +19,10 @@ def _row(step, val_iou):
 class _Run:
     """A small network with an optimizer that has moments and averages to remember."""
 
-    def __init__(self, folder, seed=0):
+    def __init__(self, folder, seed=0, precision="float32", units=3):
         keras.utils.set_random_seed(seed)
-        self.model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        self.optimizer = steps.make_optimizer(1e-2, ema_decay=0.9)
+        self.model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+        self.optimizer = steps.make_optimizer(1e-2, precision, ema_decay=0.9)
         self.optimizer.build(self.model.trainable_variables)
         self.state = RunState()
         self.checkpoints = Checkpoints(str(folder), self.model, self.optimizer, self.state)
@@ -47,13 +47,14 @@ def _folder(tmp_path, step):
     return tmp_path / "checkpoints" / f"step-{step:09d}"
 
 
-def test_a_checkpoint_is_everything(tmp_path):
-    through = _Run(tmp_path)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_checkpoint_is_everything(tmp_path, precision):
+    through = _Run(tmp_path, precision=precision)
     through.train(3)
     through.state.rows.append(_row(3, 0.1 + 0.2))  # 0.30000000000000004
     through.optimizer.learning_rate = 1e-3
     assert through.checkpoints.save()
-    again = _Run(tmp_path, seed=1)
+    again = _Run(tmp_path, seed=1, precision=precision)
     assert again.everything() != through.everything()
     assert again.checkpoints.restore()
     assert again.everything() == through.everything()
@@ -65,29 +66,21 @@ def test_a_checkpoint_is_everything(tmp_path):
     assert again.state.losses == through.state.losses
 
 
-def test_a_fresh_workdir_has_none(tmp_path):
-    assert not _Run(tmp_path).checkpoints.restore()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_last_three_are_kept(tmp_path):
+def test_the_last_three_are_kept_each_as_it_was_saved_last(tmp_path):
     run = _Run(tmp_path)
+    assert not run.checkpoints.restore()
+    assert list(tmp_path.iterdir()) == []
     for _ in range(5):
         run.train(1)
         run.checkpoints.save()
-    assert sorted(run.checkpoints.steps()) == [3, 4, 5]
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == [_folder(tmp_path, step).name for step in (3, 4, 5)]
-
-
-def test_a_step_may_be_saved_twice(tmp_path):
-    run = _Run(tmp_path)
-    run.checkpoints.save()
     run.state.rollbacks = 1
     run.checkpoints.save()
+    assert run.checkpoints.steps() == [3, 4, 5]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [_folder(tmp_path, step).name for step in (3, 4, 5)]
     again = _Run(tmp_path)
     again.checkpoints.restore()
-    assert again.state.rollbacks == 1
+    assert (again.state.step, again.state.rollbacks) == (5, 1)
 
 
 def _cut(path):
@@ -136,20 +129,13 @@ def test_where_all_are_damaged_nothing_is_lost(tmp_path):
     for _ in range(2):
         run.train(1)
         run.checkpoints.save()
+    with pytest.raises(InputError, match="none can be restored"):
+        _Run(tmp_path, units=5).checkpoints.restore()  # another network
     for file in tmp_path.rglob("*.data-*"):
         _cut(file)
     with pytest.raises(InputError, match=r"none can be restored. --overwrite"):
         _Run(tmp_path).checkpoints.restore()
-    assert sorted(run.checkpoints.steps()) == [1, 2]
-
-
-def test_another_network_is_passed_over(tmp_path):
-    _Run(tmp_path).checkpoints.save()
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
-    optimizer = steps.make_optimizer(1e-2)
-    optimizer.build(other.trainable_variables)
-    with pytest.raises(InputError, match="none can be restored"):
-        Checkpoints(str(tmp_path), other, optimizer, RunState()).restore()
+    assert run.checkpoints.steps() == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "model.keras"])
@@ -159,29 +145,28 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_afresh(tmp_path, name):
         _Run(tmp_path).checkpoints.restore()
 
 
-def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path):
+def test_what_cannot_be_gone_on_with_is_no_checkpoint(tmp_path):
+    partial = tmp_path / "checkpoints" / "partial-123.step-000000007"  # of a killed process
+    partial.mkdir(parents=True)
+    (partial / "state.index").write_text("half")
     run = _Run(tmp_path)
-    run.checkpoints.save()
+    assert not run.checkpoints.restore()
+    assert run.checkpoints.save()
+    assert not partial.exists()
     run.model.set_weights([weight * np.nan for weight in run.model.get_weights()])
     run.state.step = 1
     assert not run.checkpoints.save()
     assert run.checkpoints.steps() == [0]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    partial = tmp_path / "checkpoints" / "partial-123.step-000000007"
-    partial.mkdir(parents=True)
-    (partial / "state.index").write_text("half")
-    run = _Run(tmp_path)
-    assert not run.checkpoints.restore()  # it is none
-    run.checkpoints.save()
-    assert not partial.exists()
-
-
 def test_a_folder_that_cannot_be_written(tmp_path):
     run = _Run(tmp_path)
+    object.__setattr__(run.model, "optimizer", run.optimizer)
+    (tmp_path / "model.keras").mkdir()
+    with pytest.raises(InputError, match=r"write the model to .*there is no checkpoint yet"):
+        run.checkpoints.save_model()
     (tmp_path / "checkpoints").write_text("a file in the way")
-    with pytest.raises(InputError, match=r"checkpoint of step 0 to .*there is none yet"):
+    with pytest.raises(InputError, match=r"checkpoint of step 0 to .*there is no checkpoint yet"):
         run.checkpoints.save()
 
 

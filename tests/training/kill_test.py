@@ -1,6 +1,5 @@
 """A run that is killed outright, again and again, ends as one that was left alone."""
 
-import os
 import random
 import re
 import signal
@@ -8,12 +7,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-import tensorflow as tf
 from commands import succeed
+from training_runs import assert_same_run, checkpoint_steps, rows_of
 
-from r2n2_keras import workdir
 from r2n2_keras.model.r2n2 import R2N2
 
 _KILLS = 20
@@ -32,24 +29,20 @@ def test_twenty_kills_change_nothing(tree, tmp_path):
     moments = random.Random(7)
     for kill in range(_KILLS):
         _kill_at_random(tmp_path, (*flags, "--workdir=killed"), moments, early=kill % 4 == 3)
-    assert _steps(tmp_path)[-1] < 900  # else a kill came too late to count
+    assert checkpoint_steps(tmp_path / "killed")[-1] < 900  # else a kill came too late to count
     output = succeed("train", *flags, "--workdir=killed", cwd=tmp_path)
     assert "Passing over" not in output  # a kill never leaves a damaged checkpoint
     through, killed = tmp_path / "through", tmp_path / "killed"
-    _assert_same_checkpoint(through, killed)
+    assert_same_run(killed, through, variables=2 + 4 * 24)  # weights, two moments and averages
     models = [R2N2.from_preset(folder).get_weights() for folder in (through, killed)]
     for one, other in zip(*models, strict=True):
         assert one.tobytes() == other.tobytes()
-    rows = [workdir.read_metrics(str(folder)) for folder in (through, killed)]
-    for row in [*rows[0], *rows[1]]:
-        del row["seconds"]
-    assert rows[0] == rows[1]
-    assert [row["step"] for row in rows[0]] == list(range(60, 901, 60))
+    assert [row["step"] for row in rows_of(killed)] == list(range(60, 901, 60))
 
 
 def _kill_at_random(folder, flags, moments, early):
     """Starts the command and kills it: as it starts, or some time after its next checkpoint."""
-    before = _steps(folder)
+    before = checkpoint_steps(folder / "killed")
     process = subprocess.Popen(
         [sys.executable, "-m", "r2n2_keras.train", *flags],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -57,7 +50,7 @@ def _kill_at_random(folder, flags, moments, early):
     if early:
         time.sleep(moments.uniform(0, 6))
     else:
-        while _steps(folder)[-1:] == before[-1:] and process.poll() is None:
+        while checkpoint_steps(folder / "killed")[-1:] == before[-1:] and process.poll() is None:
             time.sleep(0.02)
         time.sleep(moments.uniform(0, 1.5))
     process.send_signal(signal.SIGKILL)
@@ -66,25 +59,3 @@ def _kill_at_random(folder, flags, moments, early):
     # It went on from the last checkpoint that there was: no step was lost beyond it.
     for step in re.findall(r"Going on at step (\d+)", output):
         assert int(step) == before[-1]
-
-
-def _steps(folder):
-    checkpoints = folder / "killed" / "checkpoints"
-    names = os.listdir(checkpoints) if checkpoints.is_dir() else []
-    return sorted(int(name[5:]) for name in names if name.startswith("step-"))
-
-
-def _assert_same_checkpoint(one, other):
-    readers = [
-        tf.train.load_checkpoint(str(max((folder / "checkpoints").glob("step-*")) / "state"))
-        for folder in (one, other)
-    ]
-    names = [
-        {name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")}
-        for reader in readers
-    ]
-    assert names[0] == names[1]
-    assert len(names[0]) == 2 + 4 * 24  # weights, two moments and averages of each
-    for name in names[0]:
-        values = [np.asarray(reader.get_tensor(name)) for reader in readers]
-        assert values[0].tobytes() == values[1].tobytes(), name

@@ -39,19 +39,22 @@ def _step(bar, clock, number, waiting, computing, loss=0.5):
 
 
 def test_speed_leaves_out_the_first_step_and_what_lies_between(clock):
-    bar = ProgressBar(first_step=10, last_step=100, batch_size=8)
+    bar = ProgressBar(last_step=100, batch_size=8)
     with bar:
-        assert bar.speed() is None
         _step(bar, clock, 10, waiting=5, computing=20)  # builds the graph
-        assert bar.speed() is None
+        assert bar.speed_text() == ""
+        assert bar.dry_run_text(1000) == "Dry run: 1 steps done, nothing written."
         _step(bar, clock, 11, waiting=0.5, computing=1.5)
         clock.now += 1000  # an evaluation
         _step(bar, clock, 12, waiting=0.5, computing=1.5)
-    assert bar.speed() == pytest.approx((8 / 2.0, 0.25))
+    assert bar.speed_text() == " (4 samples/s, 25.0% waiting for data)"
+    assert bar.dry_run_text(1000).endswith(
+        " 4 samples/s, so 1000 steps take about 33 min 20 s, evaluations apart."
+    )
 
 
 def test_a_log_has_a_line_a_minute(clock, capsys):
-    bar = ProgressBar(first_step=0, last_step=1000, batch_size=8)
+    bar = ProgressBar(last_step=1000, batch_size=8)
     with bar:
         for number in range(100):
             _step(bar, clock, number, waiting=0.25, computing=1.75, loss=number)

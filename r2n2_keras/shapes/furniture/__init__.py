@@ -16,6 +16,7 @@ import numpy as np
 
 from r2n2_keras.shapes.furniture import chair, lamp, sofa, table
 from r2n2_keras.shapes.furniture.parts import Part
+from r2n2_keras.shapes.render import bounds
 
 # How to draw a model of each category, in metres and standing on y = 0.
 CATEGORIES: dict[str, Callable[[np.random.Generator], list[Part]]] = {
@@ -33,8 +34,7 @@ def make(category: str, rng: np.random.Generator) -> list[Part]:
 
 def normalise(parts: list[Part]) -> list[Part]:
     """Copies of the parts, moved and scaled: centred on the origin, bounding-box diagonal 1."""
-    lower = np.min([part.bounds[0] for part in parts], axis=0)
-    upper = np.max([part.bounds[1] for part in parts], axis=0)
+    lower, upper = bounds(parts)
     diagonal = np.linalg.norm(upper - lower)
     moved = []
     for part in parts:

@@ -11,7 +11,9 @@ from r2n2_keras.shapes.furniture.parts import (
     WOODS,
     Part,
     beam,
+    block,
     box,
+    by_kind,
     chance,
     coloured_mesh,
     disc,
@@ -20,6 +22,7 @@ from r2n2_keras.shapes.furniture.parts import (
     leaning,
     pedestal,
     pick_colour,
+    side_panels,
     thinnest,
 )
 
@@ -27,16 +30,10 @@ from r2n2_keras.shapes.furniture.parts import (
 def build(rng: np.random.Generator) -> list[Part]:
     """Dining, bar, club and office chairs: five bases, five backs, three kinds of arms."""
     kind = rng.choice(["dining", "bar", "club", "wide"], p=[0.5, 0.15, 0.15, 0.2])
-    width = {"dining": rng.uniform(0.4, 0.52), "bar": rng.uniform(0.36, 0.46)}.get(
-        kind, rng.uniform(0.55, 0.75)
-    )
+    width = by_kind(rng, kind, (0.55, 0.75), dining=(0.4, 0.52), bar=(0.36, 0.46))
     depth = width * rng.uniform(0.85, 1.1)
-    seat_top = {"bar": rng.uniform(0.62, 0.8), "club": rng.uniform(0.34, 0.42)}.get(
-        kind, rng.uniform(0.4, 0.5)
-    )
-    back = {"bar": rng.uniform(0.18, 0.4), "club": rng.uniform(0.3, 0.5)}.get(
-        kind, rng.uniform(0.35, 0.65)
-    )
+    seat_top = by_kind(rng, kind, (0.4, 0.5), bar=(0.62, 0.8), club=(0.34, 0.42))
+    back = by_kind(rng, kind, (0.35, 0.65), bar=(0.18, 0.4), club=(0.3, 0.5))
     thin = thinnest(1.2 * width, depth, seat_top + back)  # arms make it wider
     frame = pick_colour(rng, either(rng, WOODS, WOODS, METALS))
     cloth = either(rng, frame, pick_colour(rng, FABRICS), pick_colour(rng, FABRICS))
@@ -49,14 +46,11 @@ def build(rng: np.random.Generator) -> list[Part]:
         shape.vertices[:, 0] *= depth / width
         parts.append(shape)
     else:
-        parts.append(
-            box((-depth / 2, seat_top - seat, -width / 2), (depth / 2, seat_top, width / 2), cloth)
-        )
+        parts.append(block(depth / 2, width / 2, seat_top - seat, seat_top, cloth))
     lean = rng.uniform(0, 0.25)
     parts += _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, round_seat)
-    arms = rng.choice(
-        ["none", "posts", "panels"], p=[0.1, 0.3, 0.6] if kind == "club" else [0.55, 0.35, 0.1]
-    )
+    odds = [0.1, 0.3, 0.6] if kind == "club" else [0.55, 0.35, 0.1]
+    arms = rng.choice(["none", "posts", "panels"], p=odds)
     rise = min(rng.uniform(0.16, 0.26), back * 0.8)
     parts += _chair_arms(rng, arms, depth, width, seat_top, rise, thin, frame, cloth)
     return parts
@@ -69,28 +63,16 @@ def _chair_base(rng, depth, width, top, thin, colour, kind) -> list[Part]:
     if base == "pedestal":
         return pedestal(rng, width * rng.uniform(0.4, 0.55), top, thin, colour)
     if base == "cantilever":
-        return [
-            bar
-            for z in (-width / 2 + thin / 2, width / 2 - thin / 2)
-            for bar in (
-                beam((-depth / 2, thin / 2, z), (depth / 2, thin / 2, z), thin, colour),
-                beam((depth / 2 - thin / 2, 0, z), (depth / 2 - thin / 2, top, z), thin, colour),
-            )
-        ] + [
-            beam(
-                (-depth / 2, thin / 2, -width / 2), (-depth / 2, thin / 2, width / 2), thin, colour
-            )
-        ]
+        x, y, parts = depth / 2, thin / 2, []
+        for z in (-width / 2 + thin / 2, width / 2 - thin / 2):
+            parts.append(beam((-x, y, z), (x, y, z), thin, colour))
+            parts.append(beam((x - y, 0, z), (x - y, top, z), thin, colour))
+        return [*parts, beam((-x, y, -width / 2), (-x, y, width / 2), thin, colour)]
     if base == "panels":
-        side = max(thin, 0.04)
-        return [
-            box((-depth / 2, 0, z), (depth / 2, top, z + sign * side), colour)
-            for z, sign in ((-width / 2, 1), (width / 2, -1))
-        ]
+        return side_panels(depth, width, top, max(thin, 0.04), colour)
     if base == "block":
         inset = rng.uniform(0, 0.06)
-        x, z = depth / 2 - inset, width / 2 - inset
-        return [box((-x, 0, -z), (x, top, z), colour)]
+        return [block(depth / 2 - inset, width / 2 - inset, 0, top, colour)]
     parts = four_legs(rng, depth, width, top, thin, colour)
     if chance(rng, 0.4):  # stretchers
         height, x, z = top * rng.uniform(0.2, 0.6), depth / 2 - thin, width / 2 - thin
@@ -118,26 +100,15 @@ def _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, rou
     if style == "solid":
         gap = either(rng, 0.0, 0.0, rng.uniform(0.1, 0.4)) * back
         pieces = [box((rear, seat_top + gap, -half), (rear + thick, top, half), cloth)]
-        if gap:
-            pieces += [
-                box(
-                    (low, seat_top - thin, s * half * 0.5 - thin / 2),
-                    (high, seat_top + gap + 0.01, s * half * 0.5 + thin / 2),
-                    frame,
-                )
-                for s in (-1, 1)
-            ]
+        for z in (-half * 0.5, half * 0.5) if gap else ():
+            end = high, seat_top + gap + 0.01, z + thin / 2
+            pieces.append(box((low, seat_top - thin, z - thin / 2), end, frame))
     elif style == "slats":
         count = max(1, min(int(rng.integers(2, 6)), int(2 * half / (2.2 * thin)) - 1))
-        places = np.linspace(-half, half, count + 2)[1:-1]
-        pieces = [*posts, crest] + [
-            box(
-                (low, seat_top - thin / 2, z - thin / 2),
-                (high, top - thin / 2, z + thin / 2),
-                frame,
-            )
-            for z in places
-        ]
+        pieces = [*posts, crest]
+        for z in np.linspace(-half, half, count + 2)[1:-1]:
+            end = high, top - thin / 2, z + thin / 2
+            pieces.append(box((low, seat_top - thin / 2, z - thin / 2), end, frame))
     elif style == "rungs":
         count = max(1, min(int(rng.integers(1, 5)), int(back / (2.4 * thin)) - 1))
         places = np.linspace(seat_top, top - rail, count + 1)[:-1] + 0.12 * back
@@ -147,10 +118,8 @@ def _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, rou
     else:
         gap = back * rng.uniform(0.05, 0.3)
         panel = box((low, seat_top + gap, -half * 0.7), (high, top - rail / 2, half * 0.7), cloth)
-        low_rail = box(
-            (low, seat_top + gap, -half + 0.002), (high, seat_top + gap + thin, half - 0.002), frame
-        )
-        pieces = [*posts, crest, low_rail]
+        end = high, seat_top + gap + thin, half - 0.002
+        pieces = [*posts, crest, box((low, seat_top + gap, -half + 0.002), end, frame)]
         if chance(rng, 0.6):
             pieces.append(panel)
     return [leaning(piece, lean, rear, seat_top) for piece in pieces]
@@ -159,27 +128,16 @@ def _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, rou
 def _tub(depth, width, seat_top, top, thick, colour) -> list[Part]:
     """A back that runs around the rear half of the seat."""
     angles = np.linspace(np.pi / 2, 3 * np.pi / 2, 10)
-    points = np.stack(
-        [
-            (depth / 2 - thick / 2) * np.cos(angles),
-            np.zeros(10),
-            (width / 2 - thick / 2) * np.sin(angles),
-        ],
-        axis=1,
-    )
+    x, z = (depth / 2 - thick / 2) * np.cos(angles), (width / 2 - thick / 2) * np.sin(angles)
     walls = []
-    for start, end in itertools.pairwise(points):
+    for start, end in itertools.pairwise(np.stack([x, np.zeros(10), z], axis=1)):
         middle, step = (start + end) / 2, end - start
-        wall = trimesh.creation.box(
-            (np.linalg.norm(step) + thick * 0.4, top - seat_top + thick, thick)
-        )
+        extents = np.linalg.norm(step) + thick * 0.4, top - seat_top + thick, thick
+        wall = trimesh.creation.box(extents)
         turn = trimesh.transformations.rotation_matrix(np.arctan2(-step[2], step[0]), (0, 1, 0))
-        vertices = trimesh.transform_points(wall.vertices, turn)
-        walls.append(
-            coloured_mesh(
-                vertices + middle + (0, (seat_top + top - thick) / 2, 0), wall.faces, colour
-            )
-        )
+        vertices = trimesh.transform_points(wall.vertices, turn) + middle
+        vertices += (0, (seat_top + top - thick) / 2, 0)
+        walls.append(coloured_mesh(vertices, wall.faces, colour))
     return walls
 
 
@@ -187,29 +145,16 @@ def _chair_arms(rng, arms, depth, width, seat_top, rise, thin, frame, cloth) -> 
     if arms == "none":
         return []
     thick = max(thin, rng.uniform(0.04, 0.08) if arms == "posts" else rng.uniform(0.05, 0.14))
-    front = depth / 2 * rng.uniform(0.5, 1.0)
+    front, rear, top = depth / 2 * rng.uniform(0.5, 1.0), -depth / 2, seat_top + rise
     parts = []
     for side in (-1, 1):
         inner, outer = side * (width / 2 - 0.3 * thick), side * (width / 2 + 0.7 * thick)
         if arms == "panels":
             bottom = seat_top - rng.uniform(0.05, 0.2)
-            parts.append(
-                box((-depth / 2 + 0.004, bottom, inner), (front, seat_top + rise, outer), cloth)
-            )
+            parts.append(box((rear + 0.004, bottom, inner), (front, top, outer), cloth))
             continue
-        parts.append(
-            box(
-                (-depth / 2 - 0.02, seat_top + rise - thin, inner),
-                (front, seat_top + rise, outer),
-                frame,
-            )
-        )
-        x = front - thin
-        parts.append(
-            box(
-                (x - thin / 2, seat_top - thin, inner + side * 0.003),
-                (x + thin / 2, seat_top + rise - thin / 2, outer - side * 0.003),
-                frame,
-            )
-        )
+        parts.append(box((rear - 0.02, top - thin, inner), (front, top, outer), frame))
+        x, inner, outer = front - thin, inner + side * 0.003, outer - side * 0.003
+        post = (x - thin / 2, seat_top - thin, inner), (x + thin / 2, top - thin / 2, outer)
+        parts.append(box(*post, frame))
     return parts

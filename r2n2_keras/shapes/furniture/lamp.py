@@ -10,12 +10,14 @@ from r2n2_keras.shapes.furniture.parts import (
     SHADES,
     WOODS,
     Part,
+    around,
     beam,
     box,
     chance,
     cone,
     disc,
     either,
+    half_circle,
     pedestal,
     pick_colour,
     thinnest,
@@ -27,13 +29,8 @@ def build(rng: np.random.Generator) -> list[Part]:
     """Floor, table, desk and hanging lamps."""
     kind = rng.choice(["floor", "table", "desk", "pendant", "arc"], p=[0.25, 0.3, 0.2, 0.13, 0.12])
     metal, shade = pick_colour(rng, either(rng, METALS, WOODS)), pick_colour(rng, SHADES)
-    builds = {
-        "floor": _floor_lamp,
-        "table": _table_lamp,
-        "desk": _desk_lamp,
-        "pendant": _pendant_lamp,
-        "arc": _arc_lamp,
-    }
+    builds = {"floor": _floor_lamp, "table": _table_lamp, "desk": _desk_lamp}
+    builds |= {"pendant": _pendant_lamp, "arc": _arc_lamp}
     return builds[str(kind)](rng, metal, shade)
 
 
@@ -49,15 +46,11 @@ def _shade(rng, radius: float, bottom: float, height: float, colour, centre=(0, 
         profile = [(0, bottom), *zip(radii, bottom + heights * height, strict=True), (0, top)]
         return turned(profile, colour, centre)
     if style == "globe":
-        angles = np.linspace(-np.pi / 2, np.pi / 2, 13)
-        profile = np.stack([np.cos(angles), np.sin(angles) + 1], axis=1) * height / 2
-        profile[[0, -1], 0] = 0
-        return turned(profile + (0, bottom), colour, centre)
+        return turned((half_circle() + (0, 1)) * height / 2 + (0, bottom), colour, centre)
     if style == "square":
         middle = np.add(centre, (0, bottom, 0))
-        return beam(
-            middle, middle + (0, height, 0), 2 * radius, colour, taper=rng.uniform(0.4, 1.0)
-        )
+        taper = rng.uniform(0.4, 1.0)
+        return beam(middle, middle + (0, height, 0), 2 * radius, colour, taper=taper)
     return cone(radius, radius * rng.uniform(0.3, 0.75), bottom, top, colour, centre)
 
 
@@ -70,11 +63,8 @@ def _floor_lamp(rng, metal, colour) -> list[Part]:
     if chance(rng, 0.4):  # a tripod
         foot, turn = rng.uniform(0.22, 0.4), rng.uniform(0, np.pi)
         hub = rng.uniform(0.6, 1.0) * neck
-        angles = turn + np.arange(3) * 2 * np.pi / 3
-        legs = [
-            beam((foot * np.cos(a), 0, foot * np.sin(a)), (0, hub, 0), thin, metal, True)
-            for a in angles
-        ]
+        feet = around(3, turn, foot, 0)
+        legs = [beam(start, (0, hub, 0), thin, metal, True) for start in feet]
         return [shade, *legs, disc(thin * 0.6, hub - 0.05, neck + 0.02, metal)]
     return [shade, *pedestal(rng, rng.uniform(0.15, 0.25), neck + 0.02, thin, metal)]
 
@@ -98,16 +88,13 @@ def _table_lamp(rng, metal, colour) -> list[Part]:
         parts.append(disc(thin * 1.1, lower - 0.01, body + 0.01, metal))
     elif style == "ball":
         ball = min(body * 0.4, radius * 0.8)
-        angles = np.linspace(-np.pi / 2, np.pi / 2, 13)
-        profile = np.stack([np.cos(angles), np.sin(angles)], axis=1) * ball
-        profile[[0, -1], 0] = 0
         foot = 2.2 * thin
-        parts = [
-            turned(profile + (0, ball + foot * 0.8), body_colour),
-            disc(ball * 0.8, 0, foot, metal),
-            disc(thin * 1.1, 2 * ball + foot * 0.6, max(body, 2 * ball + foot) + 0.01, metal),
-        ]
         body = max(body, 2 * ball + foot)
+        parts = [
+            turned(half_circle() * ball + (0, ball + foot * 0.8), body_colour),
+            disc(ball * 0.8, 0, foot, metal),
+            disc(thin * 1.1, 2 * ball + foot * 0.6, body + 0.01, metal),
+        ]
     else:
         parts = pedestal(rng, radius * rng.uniform(0.5, 0.9), body + 0.01, 2.2 * thin, body_colour)
     return [*parts, _shade(rng, radius, body, shade_height, colour)]
@@ -122,33 +109,25 @@ def _desk_lamp(rng, metal, colour) -> list[Part]:
     elbow = np.array([-back, lower, 0])
     head = np.array([-back + forward, lower + upper * rng.uniform(0.1, 0.9), 0])
     shade_height = max(2 * thin, rng.uniform(0.08, 0.16))
-    base = (
-        disc(foot, 0, max(thin, 0.025), metal)
-        if chance(rng, 0.6)
-        else box((-foot, 0, -foot), (foot, max(thin, 0.025), foot * rng.uniform(0.8, 1.2)), metal)
-    )
+    plate = max(thin, 0.025)
+    if chance(rng, 0.6):
+        base = disc(foot, 0, plate, metal)
+    else:
+        base = box((-foot, 0, -foot), (foot, plate, foot * rng.uniform(0.8, 1.2)), metal)
+    radius, x, y = rng.uniform(0.09, 0.15), head[0], head[1]
+    low, high = y - shade_height * 0.8, y + shade_height * 0.2
     return [
         base,
         beam((0, 0.004, 0), elbow + (0, thin / 2, 0), thin, metal, True),
         beam(elbow, head, thin, metal, True),
-        cone(
-            rng.uniform(0.09, 0.15),
-            thin * 0.7,
-            head[1] - shade_height * 0.8,
-            head[1] + shade_height * 0.2,
-            colour,
-            (head[0], 0, 0),
-        ),
+        cone(radius, thin * 0.7, low, high, colour, (x, 0, 0)),
     ]
 
 
 def _pendant_lamp(rng, metal, colour) -> list[Part]:
     """A lamp that hangs: ceiling plate, cord, one shade or several along a bar."""
-    cord, shade_height, radius = (
-        rng.uniform(0.2, 0.9),
-        rng.uniform(0.15, 0.4),
-        rng.uniform(0.14, 0.32),
-    )
+    cord, shade_height = rng.uniform(0.2, 0.9), rng.uniform(0.15, 0.4)
+    radius = rng.uniform(0.14, 0.32)
     thin = thinnest(cord + shade_height, 2 * radius)
     count = int(rng.choice([1, 1, 2, 3]))
     if count > 1:
@@ -173,27 +152,11 @@ def _arc_lamp(rng, metal, colour) -> list[Part]:
     thin = thinnest(height, reach + 0.3)
     straight = height * rng.uniform(0.3, 0.65)
     angles = np.linspace(np.pi, rng.uniform(0.1, 0.35) * np.pi, 9)
-    arc = np.stack(
-        [
-            reach / 2 * (1 + np.cos(angles)),
-            straight + (height - straight) * np.sin(angles),
-            np.zeros(len(angles)),
-        ],
-        axis=1,
-    )
+    x, y = reach / 2 * (1 + np.cos(angles)), straight + (height - straight) * np.sin(angles)
+    arc = np.stack([x, y, np.zeros(len(angles))], axis=1)
     points = [np.array([0, 0.004, 0]), *arc]
     parts = [beam(start, end, thin, metal, True) for start, end in itertools.pairwise(points)]
-    head, shade_height = arc[-1], rng.uniform(0.15, 0.28)
-    foot = rng.uniform(0.14, 0.24)
-    return [
-        *parts,
-        disc(foot, 0, max(thin, 0.04), metal),
-        _shade(
-            rng,
-            rng.uniform(0.14, 0.26),
-            head[1] - shade_height,
-            shade_height + thin / 4,
-            colour,
-            (head[0], 0, 0),
-        ),
-    ]
+    (x, y, _), shade_height = arc[-1], rng.uniform(0.15, 0.28)
+    foot, radius = rng.uniform(0.14, 0.24), rng.uniform(0.14, 0.26)
+    shade = _shade(rng, radius, y - shade_height, shade_height + thin / 4, colour, (x, 0, 0))
+    return [*parts, disc(foot, 0, max(thin, 0.04), metal), shade]

@@ -1,5 +1,7 @@
 """How to draw a sofa: seats in a row with a back, and perhaps arms, feet and a chaise."""
 
+import itertools
+
 import numpy as np
 
 from r2n2_keras.shapes.furniture.parts import (
@@ -37,17 +39,11 @@ def build(rng: np.random.Generator) -> list[Part]:
     feet = min(feet, base - thin)
     feet = feet if feet > 0.03 else 0.0
     parts = [box((-x + 0.003, feet, -z), (x - 0.02, base, z), cloth)]
-    seat_from = -x + back
     gap = rng.uniform(0.006, 0.02)
     for place in range(seats):
         start = -z + place * cushion
-        parts.append(
-            box(
-                (seat_from, base - 0.01, start + gap / 2),
-                (x, seat_top, start + cushion - gap / 2),
-                pillow,
-            )
-        )
+        upper = x, seat_top, start + cushion - gap / 2
+        parts.append(box((-x + back, base - 0.01, start + gap / 2), upper, pillow))
     parts += _sofa_back(rng, seats, cushion, x, z, back, base, seat_top, top, thin, cloth, pillow)
     rise = seat_top + rng.uniform(0.08, max(0.1, (top - seat_top) * 0.95))
     rolled = chance(rng, 0.3)
@@ -65,32 +61,20 @@ def _sofa_back(rng, seats, cushion, x, z, back, base, seat_top, top, thin, cloth
     """One upholstered back, or a low frame with a cushion for each seat."""
     lean = rng.uniform(0, 0.2)
     style = rng.choice(["slab", "cushions", "roll"], p=[0.45, 0.4, 0.15])
-    parts = [box((-x, base - 0.02, -z + 0.004), (-x + back, top, z - 0.004), cloth)]
+    lower = -x, base - 0.02, -z + 0.004
     if style == "cushions":
-        parts = [
-            box((-x, base - 0.02, -z + 0.004), (-x + back * 0.8, top - 0.06, z - 0.004), cloth)
-        ]
-        thick = max(thin, 0.14)
+        parts = [box(lower, (-x + back * 0.8, top - 0.06, z - 0.004), cloth)]
+        front = -x + back * 0.7
         for place in range(seats):
             start = -z + place * cushion
-            parts.append(
-                box(
-                    (-x + back * 0.7, seat_top - 0.03, start + 0.03),
-                    (-x + back * 0.7 + thick, top + 0.02, start + cushion - 0.03),
-                    pillow,
-                )
-            )
-    elif style == "roll":
-        radius = max(thin, back) * 0.6
-        parts.append(
-            beam(
-                (-x + back / 2, top, -z + 0.006),
-                (-x + back / 2, top, z - 0.006),
-                2 * radius,
-                cloth,
-                True,
-            )
-        )
+            upper = front + max(thin, 0.14), top + 0.02, start + cushion - 0.03
+            parts.append(box((front, seat_top - 0.03, start + 0.03), upper, pillow))
+    else:
+        parts = [box(lower, (-x + back, top, z - 0.004), cloth)]
+        if style == "roll":
+            radius, middle = max(thin, back) * 0.6, -x + back / 2
+            ends = (middle, top, -z + 0.006), (middle, top, z - 0.006)
+            parts.append(beam(*ends, 2 * radius, cloth, True))
     return [leaning(part, lean, -x, base) for part in parts]
 
 
@@ -99,9 +83,8 @@ def _sofa_arm(side, x, z, arm, feet, rise, rolled, cloth) -> list[Part]:
     parts = [box((-x, feet, inner), (x - 0.008, rise, outer), cloth)]
     if rolled:
         middle = (inner + outer) / 2
-        parts.append(
-            beam((-x - 0.004, rise, middle), (x + 0.01, rise, middle), arm * 1.25, cloth, True)
-        )
+        ends = (-x - 0.004, rise, middle), (x + 0.01, rise, middle)
+        parts.append(beam(*ends, arm * 1.25, cloth, True))
     return parts
 
 
@@ -109,14 +92,10 @@ def _chaise(rng, z, cushion, x, length, feet, base, seat_top, cloth, pillow) -> 
     """The long part of an L, in front of the first or the last seat."""
     reach = x + length
     start = either(rng, -z, z - cushion)
-    return [
-        box((x - 0.1, feet, start + 0.003), (reach - 0.01, base, start + cushion - 0.003), cloth),
-        box(
-            (x - 0.1, base - 0.005, start + 0.006),
-            (reach, seat_top - 0.004, start + cushion - 0.006),
-            pillow,
-        ),
-    ]
+    end, rear = start + cushion, x - 0.1
+    seat = (rear, base - 0.005, start + 0.006), (reach, seat_top - 0.004, end - 0.006)
+    under = (rear, feet, start + 0.003), (reach - 0.01, base, end - 0.003)
+    return [box(*under, cloth), box(*seat, pillow)]
 
 
 def _sofa_feet(rng, x, z, arm, arms, height, thin) -> list[Part]:
@@ -125,13 +104,6 @@ def _sofa_feet(rng, x, z, arm, arms, height, thin) -> list[Part]:
     right = z + (arm if arms in ("both", "right") else 0) - thick
     round_ = chance(rng, 0.5)
     return [
-        beam(
-            (sx * (x - thick), 0, place),
-            (sx * (x - thick), height + thin, place),
-            thick,
-            colour,
-            round_,
-        )
-        for sx in (-1, 1)
-        for place in (left, right)
+        beam((foot, 0, z), (foot, height + thin, z), thick, colour, round_)
+        for foot, z in itertools.product((-(x - thick), x - thick), (left, right))
     ]

@@ -8,7 +8,9 @@ from r2n2_keras.shapes.furniture.parts import (
     WOODS,
     Part,
     beam,
+    block,
     box,
+    by_kind,
     chance,
     coloured_mesh,
     disc,
@@ -16,6 +18,7 @@ from r2n2_keras.shapes.furniture.parts import (
     four_legs,
     pedestal,
     pick_colour,
+    side_panels,
     thinnest,
     turned,
 )
@@ -24,14 +27,9 @@ from r2n2_keras.shapes.furniture.parts import (
 def build(rng: np.random.Generator) -> list[Part]:
     """Coffee, dining, bar and writing tables; round and square tops on six kinds of base."""
     kind = rng.choice(["coffee", "dining", "bar", "desk", "side"], p=[0.25, 0.35, 0.1, 0.2, 0.1])
-    height = {
-        "coffee": rng.uniform(0.32, 0.5),
-        "bar": rng.uniform(0.95, 1.15),
-        "side": rng.uniform(0.45, 0.7),
-    }.get(kind, rng.uniform(0.68, 0.8))
-    depth = {"side": rng.uniform(0.35, 0.55), "bar": rng.uniform(0.5, 0.8)}.get(
-        kind, rng.uniform(0.6, 1.0)
-    )
+    heights = {"coffee": (0.32, 0.5), "bar": (0.95, 1.15), "side": (0.45, 0.7)}
+    height = by_kind(rng, kind, (0.68, 0.8), **heights)
+    depth = by_kind(rng, kind, (0.6, 1.0), side=(0.35, 0.55), bar=(0.5, 0.8))
     width = depth * either(rng, 1.0, rng.uniform(1.0, 1.5), rng.uniform(1.4, 2.2))
     round_ = kind != "desk" and chance(rng, 0.35)
     thin = thinnest(depth, height, width)
@@ -46,7 +44,7 @@ def build(rng: np.random.Generator) -> list[Part]:
         # The rectangle of legs that fits under an ellipse.
         base_depth, base_width = depth * 0.72, width * 0.72
     else:
-        top = box((-depth / 2, under, -width / 2), (depth / 2, height, width / 2), top_colour)
+        top = block(depth / 2, width / 2, under, height, top_colour)
         inset = either(rng, 0.01, rng.uniform(0.02, 0.1))
         base_depth, base_width = depth - 2 * inset, width - 2 * inset
     base = _desk_base if kind == "desk" and chance(rng, 0.7) else _table_base
@@ -70,29 +68,20 @@ def _table_base(rng, depth, width, top, thin, colour, round_) -> list[Part]:
         waist = radius * rng.uniform(0.4, 1.2)
         return [turned([(0, 0), (radius, 0), (waist, top / 2), (radius, top), (0, top)], colour)]
     if base == "panels":
-        side = max(thin, rng.uniform(0.03, 0.1))
-        parts = [
-            box((-depth / 2, 0, z), (depth / 2, top, z + sign * side), colour)
-            for z, sign in ((-width / 2, 1), (width / 2, -1))
-        ]
+        parts = side_panels(depth, width, top, max(thin, rng.uniform(0.03, 0.1)), colour)
         return parts + _shelf(rng, depth, width, top, thin, colour, 0.5)
     if base == "trestle":
-        x = depth / 2 - thin / 2
-        parts = []
-        for z in (-width / 2 + thin, width / 2 - thin):
-            parts += [
-                beam((-x, 0, z), (x, top, z), thin, colour),
-                beam((x, 0, z), (-x, top, z), thin, colour),
-            ]
-        middle = top / 2
-        return parts + [
-            beam((0, middle, -width / 2 + thin), (0, middle, width / 2 - thin), thin, colour)
-        ]
+        x, ends, parts = depth / 2 - thin / 2, (-width / 2 + thin, width / 2 - thin), []
+        for z in ends:
+            parts.append(beam((-x, 0, z), (x, top, z), thin, colour))
+            parts.append(beam((x, 0, z), (-x, top, z), thin, colour))
+        first, second = [(0, top / 2, z) for z in ends]
+        return [*parts, beam(first, second, thin, colour)]
     parts = four_legs(rng, depth, width, top, thin, colour)
     if chance(rng, 0.35):  # an apron
         drop = max(thin, rng.uniform(0.05, 0.12))
         x, z = depth / 2 - 0.01 - thin * 0.2, width / 2 - 0.01 - thin * 0.2
-        parts.append(box((-x, top - drop, -z), (x, top, z), colour))
+        parts.append(block(x, z, top - drop, top, colour))
     return parts + _shelf(rng, depth, width, top, thin, colour, 0.3)
 
 
@@ -100,56 +89,41 @@ def _shelf(rng, depth, width, top, thin, colour, probability) -> list[Part]:
     if not chance(rng, probability):
         return []
     low, x, z = top * rng.uniform(0.15, 0.55), depth / 2 - 0.02, width / 2 - 0.02
-    return [box((-x, low, -z), (x, low + thin, z), colour)]
+    return [block(x, z, low, low + thin, colour)]
 
 
 def _desk_base(rng, depth, width, top, thin, colour, round_) -> list[Part]:
     """One or two blocks of drawers, a leg or panel at the other end, often a back panel."""
-    block = width * rng.uniform(0.22, 0.34)
-    front = depth / 2 - rng.uniform(0, 0.05)
+    drawer = width * rng.uniform(0.22, 0.34)
+    rear, front = -depth / 2, depth / 2 - rng.uniform(0, 0.05)
     bottom = either(rng, 0.0, rng.uniform(0.08, 0.4) * top)
     side = either(rng, -1, 1)
     knob, handles = max(thin, 0.03), pick_colour(rng, METALS)
     parts = []
     ends = (-1, 1) if chance(rng, 0.35) else (side,)
     for end in ends:
-        outer, inner = end * width / 2, end * (width / 2 - block)
-        parts.append(box((-depth / 2, bottom, outer), (front, top, inner), colour))
+        outer, inner = end * width / 2, end * (width / 2 - drawer)
+        parts.append(box((rear, bottom, outer), (front, top, inner), colour))
         middle = (outer + inner) / 2
         drawers = int(rng.integers(1, 4))
         for y in np.linspace(bottom, top, 2 * drawers + 1)[1::2]:
-            parts.append(
-                box(
-                    (front - 0.6 * thin, y - knob / 2, middle - block / 4),
-                    (front + 0.4 * thin, y + knob / 2, middle + block / 4),
-                    handles,
-                )
-            )
+            left, right = middle - drawer / 4, middle + drawer / 4
+            upper = front + 0.4 * thin, y + knob / 2, right
+            parts.append(box((front - 0.6 * thin, y - knob / 2, left), upper, handles))
     if bottom or len(ends) == 1:
         others = (-1, 1) if bottom else (-side,)
         thick = max(thin, 0.04)
-        if chance(rng, 0.5):
-            for end in others:
+        is_panel = chance(rng, 0.5)
+        for end in others:
+            if is_panel:
                 outer = end * (width / 2 - 0.003)
-                parts.append(
-                    box(
-                        (-depth / 2 + 0.003, 0, outer),
-                        (front - 0.003, top, outer - end * thick),
-                        colour,
-                    )
-                )
-        else:
-            for end in others:
-                for x in (-depth / 2 + thick / 2 + 0.003, front - thick / 2 - 0.003):
-                    z = end * (width / 2 - thick / 2 - 0.003)
-                    parts.append(beam((x, 0, z), (x, top, z), thick, colour))
+                upper = front - 0.003, top, outer - end * thick
+                parts.append(box((rear + 0.003, 0, outer), upper, colour))
+                continue
+            z = end * (width / 2 - thick / 2 - 0.003)
+            for x in (rear + thick / 2 + 0.003, front - thick / 2 - 0.003):
+                parts.append(beam((x, 0, z), (x, top, z), thick, colour))
     if chance(rng, 0.5):
-        low = top * rng.uniform(0.2, 0.6)
-        parts.append(
-            box(
-                (-depth / 2 + 0.01, low, -width / 2 + 0.01),
-                (-depth / 2 + 0.01 + thin, top, width / 2 - 0.01),
-                colour,
-            )
-        )
+        low, z = top * rng.uniform(0.2, 0.6), width / 2 - 0.01
+        parts.append(box((rear + 0.01, low, -z), (rear + 0.01 + thin, top, z), colour))
     return parts

@@ -1,0 +1,151 @@
+"""TF_CONFIG, and workers that wait for each other."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from training_runs import addresses_of
+
+from r2n2_keras.errors import InputError
+from r2n2_keras.training.cluster import Cluster, read_cluster, wait_for_workers
+
+_TWO = ["a:2222", "b:2222"]
+
+
+def _environ(cluster, task_type="worker", index=0):
+    task = {"type": task_type, "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"TF_CONFIG": " "},
+        _environ({"worker": ["a:2222"]}),
+        _environ({"chief": ["a:1"]}, "chief"),
+    ],
+)
+def test_a_process_alone_is_the_chief(environ):
+    assert read_cluster(environ) == Cluster(0, 1, ())
+    assert Cluster().is_chief
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task_type", "index", "worker", "addresses"),
+    [
+        ({"worker": _TWO}, "worker", 0, 0, ("a:2222", "b:2222")),
+        ({"worker": _TWO}, "worker", "1", 1, ("a:2222", "b:2222")),
+        ({"worker": _TWO, "chief": ["c:1"]}, "chief", 0, 0, ("c:1", "a:2222", "b:2222")),
+        ({"worker": _TWO, "chief": ["c:1"]}, "worker", 1, 2, ("c:1", "a:2222", "b:2222")),
+        ({"worker": ["[::1]:7", "[::1]:8"]}, "worker", 1, 1, ("[::1]:7", "[::1]:8")),
+    ],
+)
+def test_the_chief_comes_before_the_workers(cluster, task_type, index, worker, addresses):
+    received = read_cluster(_environ(cluster, task_type, index))
+    assert received == Cluster(worker, len(addresses), addresses)
+    assert received.is_chief == (worker == 0)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"TF_CONFIG": "worker0"}, "TF_CONFIG to be JSON such as .*'worker0' .* or unset"),
+        ({"TF_CONFIG": "[1]"}, r'to have a "cluster", .* received \'\[1\]\''),
+        ({"TF_CONFIG": '{"task": {"type": "worker", "index": 0}}'}, 'to have a "cluster"'),
+        ({"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}}'}, 'to have a "task"'),
+        (_environ({"worker": _TWO}, "ps"), "received 'ps'. .* no parameter servers"),
+        (_environ({"worker": _TWO}, "evaluator"), "received 'evaluator'.* the chief validates"),
+        (_environ({"worker": _TWO, "ps": ["c:1"]}), "received 'ps'.* leave them out"),
+        (_environ({"worker": _TWO}, index=2), "one of 2 tasks .*received 2. Number"),
+        (_environ({"worker": _TWO}, index=-1), "counted from 0, received -1"),
+        (_environ({"worker": _TWO}, "chief"), "one of 0 tasks of type 'chief'"),
+        (_environ({"worker": ["a:1", "b"]}), r"as host:port, received \[.a:1., .b.\]"),
+        (_environ({"worker": ["a:1", "b:x"]}), "as host:port"),
+        (_environ({"worker": "a:1"}), 'as host:port, received "a:1"'),
+        (_environ({"chief": _TWO}, "chief"), "one chief, received 2. Make the others workers"),
+        (_environ({"worker": ["a:1", "a:1"]}), "received a:1 more than once"),
+        (_environ({"chief": ["a:1"], "worker": ["b:1", "a:1"]}), "received a:1 more than once"),
+    ],
+)  # fmt: skip
+def test_a_faulty_tf_config_is_refused(environ, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_cluster(environ)
+    assert "\n" not in str(caught.value)
+
+
+# === Waiting ===
+
+
+def _connect(address):
+    host, port = address.split(":")
+    socket.create_connection((host, int(port)), timeout=2).close()
+
+
+def test_workers_wait_until_all_are_there():
+    addresses = tuple(addresses_of(3))
+
+    def join(worker):
+        wait_for_workers(Cluster(worker, 3, addresses), 20)
+        # As TensorFlow does then: another may look for it once more.
+        servers.append(socket.create_server(("", int(addresses[worker].split(":")[1]))))
+
+    servers = []
+    threads = [threading.Thread(target=join, args=[worker], daemon=True) for worker in (0, 1, 2)]
+    for thread in threads[:2]:
+        thread.start()
+    for _ in range(2):  # more than a socket's queue holds, though not at once
+        time.sleep(1)
+        for _ in range(100):
+            _connect(addresses[0])
+    assert not servers
+    threads[2].start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert len(servers) == 3
+    for server in servers:
+        server.close()
+
+
+def test_a_worker_that_never_joins_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        here, gone = addresses_of(2)
+        addresses = (here, gone, f"127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(InputError) as caught:
+            wait_for_workers(Cluster(0, 3, addresses), 0.5)
+    assert str(caught.value) == (
+        f"Expected all 3 workers of TF_CONFIG to join within --worker_timeout=0.5 seconds, "
+        f"received no answer from {gone}. Start the same command there, or correct the address, or "
+        "give more time."
+    )
+
+
+def test_a_wait_for_the_others_can_be_interrupted():
+    addresses = addresses_of(2)
+    code = (
+        "from r2n2_keras.training.cluster import read_cluster, wait_for_workers\n"
+        "print('ready', flush=True)\nwait_for_workers(read_cluster(), 0)"
+    )
+    environ = {**os.environ, **_environ({"worker": addresses})}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert stderr.strip().endswith(b"KeyboardInterrupt")
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("", 0)) as other:
+        addresses = (f"127.0.0.1:{other.getsockname()[1]}", *addresses_of(1))
+        message = f"the port of {addresses[0]}, TF_CONFIG's address of this worker, to be free"
+        with pytest.raises(InputError, match=message):
+            wait_for_workers(Cluster(0, 2, addresses), 1)
