@@ -294,7 +294,7 @@ class Config:
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
-            "train": "What to minimise. bce: binary cross-entropy, as the original; dice: soft Dice; "
+            "train": "What to minimise. bce: binary cross-entropy, the original; dice: soft Dice; "
             "bce_dice: their sum; focal: weighted focal loss.",
             "evaluate": "The loss to report. Default: that of the run.",
         },

@@ -84,7 +84,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("content", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_damaged_files(content, message):
-    with pytest.raises(ValueError, match="^expected a PNG") as error:
+    with pytest.raises(ValueError, match=r"^expected a PNG") as error:
         png.check(content)
     assert message in str(error.value)
     with pytest.raises(tf.errors.OpError):

@@ -54,4 +54,4 @@ def records(url, offsets):
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, from_run=False)
+    command.run(main, __doc__)

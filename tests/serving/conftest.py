@@ -4,14 +4,14 @@ import os
 from types import SimpleNamespace
 
 import pytest
-import rest_models
-import standin
+import serve_process
+import standin_models
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """A fresh network that does not answer one thing, and its first version: `rest_models.r2n2`."""
-    return rest_models.r2n2(tmp_path_factory.mktemp("exports"))
+    """A fresh network and its first version: what `standin_models.r2n2` gives."""
+    return standin_models.r2n2(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def served(request):
     """A server that answers for an exported model called r2n2.
 
     The stand-in, or what TF_SERVING_URL names; then TF_SERVING_MODELS is the folder that
-    `python tests/serving/rest/rest_models.py DIR` wrote and that server serves.
+    `python tests/standin/standin_models.py DIR` wrote and that server serves.
 
     Attributes: `url`, `version` (folder of the version that it serves), `process` (the stand-in's,
     else None).
@@ -29,5 +29,5 @@ def served(request):
         yield SimpleNamespace(url=url.rstrip("/"), version=version, process=None)
         return
     exported = request.getfixturevalue("exported")
-    with standin.running(f"--export_dir={exported.folder}") as server:
+    with serve_process.running(f"--export_dir={exported.folder}") as server:
         yield SimpleNamespace(url=server.url, version=exported.version, process=server.process)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import standin
+import serve_process
 import tensorflow as tf
 
 from r2n2_keras.serving import warmup
@@ -250,7 +250,7 @@ def test_ten_thousand_requests(served):
 
 def test_a_new_version_under_load(exported, tmp_path):
     shutil.copytree(exported.version, tmp_path / "1")
-    with standin.running(f"--export_dir={tmp_path}") as server:
+    with serve_process.running(f"--export_dir={tmp_path}") as server:
         requests = _Requests(server.url, exported.version)
         results = []
         load = threading.Thread(

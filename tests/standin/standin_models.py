@@ -1,6 +1,6 @@
-"""Small models that the REST contract is tried with.
+"""Small models that the stand-in's contract is tried with.
 
-    python tests/serving/rest/rest_models.py DIR
+    python tests/standin/standin_models.py DIR
 
 writes them to a folder, with a fresh r2n2 model, models.config and monitoring.config for a real
 tensorflow_model_server, which must see the folder under the same path.
@@ -32,27 +32,9 @@ def _save(folder, **signatures):
 
 
 def half_plus(folder, offset=2.0):
-    """y = x / 2 + offset, with signatures of tf.Examples."""
-
-    def of_examples(plus, key):
-        def function(inputs):
-            spec = {key: tf.io.FixedLenFeature([1], tf.float32)}
-            return 0.5 * tf.io.parse_example(inputs, spec)[key] + plus
-
-        return function
-
-    def example(output, plus, key="x"):
-        compute = of_examples(plus, key)
-        return _function(lambda inputs: {output: compute(inputs)}, inputs=((None,), tf.string))
-
-    return _save(
-        folder,
-        serving_default=_function(lambda x: {"y": 0.5 * x + offset}, x=((None, 1), tf.float32)),
-        classify_x_to_y=example("scores", 2.0),
-        regress_x_to_y=example("outputs", 2.0),
-        regress_x_to_y2=example("outputs", 3.0),
-        regress_x2_to_y3=example("outputs", 3.0, "x2"),
-    )
+    """y = x / 2 + offset."""
+    function = _function(lambda x: {"y": 0.5 * x + offset}, x=((None, 1), tf.float32))
+    return _save(folder, serving_default=function)
 
 
 def multi(folder):
@@ -205,7 +187,7 @@ def r2n2(folder):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/serving/rest/rest_models.py DIR")
+        sys.exit("usage: python tests/standin/standin_models.py DIR")
     target = Path(sys.argv[1])
     r2n2(target / "r2n2")
     print(f"Wrote {write_all(target)}")

@@ -10,8 +10,8 @@ import threading
 import time
 
 import pytest
-import rest_models
-import rest_server
+import standin_models
+import standin_server
 
 from r2n2_keras import config, serve
 from r2n2_keras.errors import InputError
@@ -20,13 +20,13 @@ from r2n2_keras.errors import InputError
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports")
-    rest_models.half_plus(folder / "1")
-    rest_models.slow(folder / "slow" / "1")
+    standin_models.half_plus(folder / "1")
+    standin_models.slow(folder / "slow" / "1")
     return folder
 
 
 def test_it_says_what_it_serves_and_ends_after_the_requests_in_work(folder, tmp_path):
-    path = rest_models.write_config(tmp_path, {"one": folder, "slow": folder / "slow"})
+    path = standin_models.write_config(tmp_path, {"one": folder, "slow": folder / "slow"})
     command = [sys.executable, "-m", "r2n2_keras.serve", "--rest_api_port=0"]
     process = subprocess.Popen(
         [*command, f"--model_config_file={path}"],
@@ -44,9 +44,9 @@ def test_it_says_what_it_serves_and_ends_after_the_requests_in_work(folder, tmp_
     answers = []
     body = b'{"instances": [600000]}'
     client = threading.Thread(
-        target=lambda: answers.append(rest_server.predict(port, body, "slow"))
+        target=lambda: answers.append(standin_server.predict(port, body, "slow"))
     )
-    idle = rest_server.connect(port)
+    idle = standin_server.connect(port)
     client.start()
     time.sleep(0.3)  # a request leaves no trace before it ends
     process.send_signal(signal.SIGTERM)
@@ -76,12 +76,12 @@ def test_what_is_refused_in_one_line(folder, tmp_path):
     (tmp_path / "nothing.config").write_text("model_config_list { }")
     for flag, message in (
         (f"--export_dir={tmp_path}/empty", "received none that is to be served"),
-        (f"--export_dir={tmp_path}/missing", "missing: No such file"),
+        (f"--export_dir={tmp_path}/missing", "received No such file"),
         (f"--export_dir={tmp_path}/bad", "version 1: Could not find a SavedModel"),
         (f"--model_config_file={tmp_path}/broken.config", "does not parse"),
         (f"--model_config_file={tmp_path}/missing.config", "No such file"),
         (f"--model_config_file={tmp_path}/nothing.config", "Expected models in"),
-        (f"--workdir={tmp_path}", "exports: No such file"),
+        (f"--workdir={tmp_path}", "/exports, received No such file"),
         ("--model_name=m", "--export_dir=DIR of exported versions"),
     ):
         assert message in _refused(flag)

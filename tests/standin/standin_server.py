@@ -11,33 +11,31 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
-from r2n2_keras.serving.rest import api, model_config, monitoring, server, versions
+from r2n2_keras.standin import http_server, monitoring, process, rest, versions
 
 HOST = "127.0.0.1"
 
 
 @contextlib.contextmanager
-def running(configs, *, read_configs=None, config_poll_seconds=0, poll_seconds=0.05, **flags):
-    """A server on a free port until the block ends; gives `port`, `models` and `said`.
+def running(source, metrics_path="/metrics", **flags):
+    """A server on a free port until the block ends; gives `port`, `models`, `server` and `said`.
 
-    `configs` are `ModelConfig`s, or a folder for a model called m.
+    `source` is a models.config, or a folder of a model called m; `flags` are without `rest_api_`.
     """
     tf.get_logger().setLevel("ERROR")
-    if not isinstance(configs, list):
-        configs = [model_config.ModelConfig("m", str(configs))]
-    options = {"timeout_in_ms": 30_000, "max_body": 2**20, "max_requests": 16, **flags}
-    said, monitor = [], monitoring.Monitor()
-    models = versions.Models(
-        configs,
-        timeout_in_ms=options["timeout_in_ms"],
-        poll_seconds=poll_seconds,
-        monitor=monitor,
-        say=said.append,
-        read_configs=read_configs,
-        config_poll_seconds=config_poll_seconds,
+    named = {"max_body": 2**20, "max_requests": 16, **flags}
+    settings = process.Settings(
+        **{f"rest_api_{name}": value for name, value in named.items()},
+        model_name="m",
+        **{"model_config_file" if source.is_file() else "base_path": str(source)},
+        file_system_poll_wait_seconds=0.05,
+        model_config_file_poll_wait_seconds=0.05 if source.is_file() else 0,
     )
-    models.start()
-    rest = server.Server(api.Api(models, monitor, said.append), monitor, **options)
+    said, monitor = [], monitoring.Monitor()
+    models = versions.Models(process.read_configs(settings), settings, monitor, said.append)
+    models.start(lambda: process.read_configs(settings))
+    api = rest.Api(models, monitor, said.append)
+    server = http_server.Server(api, monitor, settings, metrics_path)
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, context: said.append(context["message"]))
     thread = threading.Thread(target=loop.run_forever)
@@ -47,10 +45,10 @@ def running(configs, *, read_configs=None, config_poll_seconds=0, poll_seconds=0
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
     try:
-        port = wait(rest.start(HOST, 0))
-        yield SimpleNamespace(port=port, models=models, said=said, rest=rest)
+        port = wait(server.start(HOST, 0))
+        yield SimpleNamespace(port=port, models=models, said=said, server=server)
     finally:
-        wait(rest.stop())
+        wait(server.stop())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -68,20 +66,14 @@ def ask(port, method, path, body=None, headers=None):
         connection.close()
 
 
-def predict(port, body, model="m"):
+def predict(port, body, model="m", headers=None):
     """Status and JSON of a predict request; `body` bytes, or what is to be made JSON."""
-    if not isinstance(body, bytes):
-        body = json.dumps(body).encode()
-    status, headers, content = ask(port, "POST", f"/v1/models/{model}:predict", body)
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    status, headers, content = ask(port, "POST", f"/v1/models/{model}:predict", body, headers)
     assert headers["Content-Type"] == "application/json"
-    return status, json.loads(content)
-
-
-def error(port, body, model="m"):
-    """Status and message of a predict request that is refused."""
-    status, answer = predict(port, body, model)
-    assert answer.keys() == {"error"}, answer
-    return status, answer["error"]
+    answer = json.loads(content)
+    assert status == 200 or (answer.keys() == {"error"} and answer["error"])
+    return status, answer
 
 
 def states(port, model="m"):
