@@ -193,7 +193,7 @@ def test_broken_files_are_told(saved, tmp_path):
     content = whole.read_bytes()
     for broken in (b"", b"not a model", content[: len(content) // 2]):
         file.write_bytes(broken)
-        assert "which is none or is damaged" in error_of(file)
+        assert "which is no .keras file or is damaged" in error_of(file)
     with zipfile.ZipFile(whole) as members, zipfile.ZipFile(file, "w") as rest:
         for name in members.namelist():
             if name != "model.weights.h5":
