@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,8 @@ from rich.console import Console
 
 from r2n2_keras import config, prepare
 from r2n2_keras.errors import InputError
-from r2n2_keras.preparation import archives, prepare, prepare_summary
+from r2n2_keras.preparation import archives, conversion, prepare_summary
+from r2n2_keras.progress import Bar
 
 FILES = packed.files()
 
@@ -135,16 +137,26 @@ def test_another_command_trains_on_it(home):
     assert data.split_rule == "random (seed 0)"
 
 
-def test_bad_samples_are_skipped_on_request(home, capsys):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (packed.png(width=100_000), "expected a PNG of 1 to 4096 pixels along each edge, received"),
+        (packed.png()[:-20], "expected a PNG, received one that cannot be decoded"),
+    ],
+    ids=["too large", "truncated"],
+)
+def test_bad_samples_are_skipped_on_request(home, capsys, content, message):
     name = f"ShapeNetRendering/{CHAIR}/m4/rendering/01.png"
-    packed.write_tar("bad.tgz", {**FILES, name: packed.png(width=100_000)}.items())
+    packed.write_tar("bad.tgz", {**FILES, name: content}.items())
     flags = ("--renderings=bad.tgz", "--voxels=bad.tgz", "--out=out")
     line = refused(*flags)
-    assert f"claims 100000x137: {name} in bad.tgz. Get it again" in line
+    assert line.startswith(f"{name} in bad.tgz: {message}")
+    assert "--on_bad_sample=skip" in line
+    assert not (home / "out").exists()
     run(*flags, "--on_bad_sample=skip")
     output = capsys.readouterr().out
     assert "Left out: 1 models with unusable files." in output
-    assert f"claims 100000x137: {name} in bad.tgz." in output
+    assert f"{name} in bad.tgz: {message}" in output
     assert len(packed.of_shards("out")) == 8
 
 
@@ -193,11 +205,14 @@ def test_what_an_unfinished_run_left_is_removed(home, capsys):
         (("--out=o",), "no --renderings and no --voxels. Give archives or folders"),
         (("--out=o", "--voxels=v.tgz"), "received no --renderings. Give"),
         ((*ARCHIVES, "--out=o", "--split=test"), "--split=r2n2, pix2vox or random"),
-        (("--out=o", "--data_dir=nowhere"), "nowhere/ShapeNetRendering, which cannot be read"),
+        (("--out=o", "--data_dir=nowhere"), "--data_dir=nowhere, which does not exist"),
         ((*ARCHIVES, "--out=r.tgz"), "received the file r.tgz"),
         ((*ARCHIVES, "--out=tree"), "holds 'ShapeNet"),
         ((*ARCHIVES, "--out=o", "--categories=charr"), "received charr"),
-        ((*ARCHIVES, "--out=o", "--exclude=nowhere.txt"), "received nowhere.txt"),
+        (
+            (*ARCHIVES, "--out=o", "--exclude=nowhere.txt"),
+            "--exclude=nowhere.txt, which does not exist",
+        ),
         (("--renderings=v.tgz", "--voxels=r.tgz", "--out=o"), "swapped?"),
         (("--renderings=zz://r.tgz", "--voxels=v.tgz", "--out=o"), "zz://r.tgz"),
         ((*ARCHIVES, "--out=zz://o"), "zz://o"),
@@ -276,9 +291,9 @@ def test_a_claim_of_ten_gigabytes_in_a_process_of_its_own(home):
     before = everything(home)
     code = (
         "from r2n2_keras import command, prepare\n"
-        "try: command.run(prepare.main, '')\n"
+        "try: command.run(prepare.main, '', 'prepare')\n"
         "finally:\n"
-        "    from r2n2_keras.outputs import prepared\n"
+        "    from r2n2_keras.preparation import prepare_summary\n"
         "    print(prepare_summary.peak_memory())"
     )
     result = subprocess.run(
@@ -308,7 +323,7 @@ def test_truncated_archives(home):
 def test_memory_does_not_grow_with_the_renderings(tmp_path):
     """View after view of all models, the order that is worst."""
     peaks = []
-    for views in (4, 40):
+    for views in (8, 60):  # from some 256 files on as many wait for the check as may
         members = [
             (f"{CHAIR}/m{model}/rendering/{view:02d}.png", packed.png("x" * 3000))
             for view in range(views)
@@ -329,24 +344,22 @@ def test_memory_does_not_grow_with_the_renderings(tmp_path):
 
 def test_the_bar_on_a_terminal(home):
     file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=90)
     renderings, voxels = archives.open_source("r.tgz"), archives.open_source("v.tgz")
-    choice = prepare.Choice({"rule": "r2n2"})
-    with prepare_summary.Bar(console) as bar:
-        prepare.prepare(renderings, voxels, "out", choice, progress=bar, say=bar.say)
-        bar("renderings", renderings, 9, 9)
+    choice = conversion.Choice({"rule": "r2n2"})
+    with Bar(Console(file=file, force_terminal=True, width=90)) as bar:
+        shown = prepare_summary.Progress(bar)
+        conversion.prepare(renderings, voxels, "out", choice, progress=shown, say=bar.say)
         bar.say("a line [with brackets]")
     output = file.getvalue()
-    assert "renderings" in output
-    assert re.search(r"\d models", output)
-    assert "MB/s" in output
+    assert "voxels: " in output
+    assert re.search(r"renderings: \d models, \d+ MB/s", output)
     assert "a line [with brackets]" in output
 
 
 def test_no_bar_elsewhere(home):
     file = io.StringIO()
-    with prepare_summary.Bar(Console(file=file)) as bar:
-        bar("renderings", archives.open_source("r.tgz"), 0, 9)
+    with Bar(Console(file=file)) as bar:
+        prepare_summary.Progress(bar)("renderings", archives.open_source("r.tgz"), 0, 9)
         bar.say("a line")
     assert file.getvalue() == "a line\n"
 
@@ -358,4 +371,33 @@ def test_scattered_models_are_told(home, capsys):
 
 
 def test_peak_memory():
-    assert os.sysconf("SC_PAGE_SIZE") < prepare_summary.peak_memory() < 1 << 36
+    size = 200 << 20
+    before = prepare_summary.peak_memory()
+    block = bytearray(size)
+    block[:: os.sysconf("SC_PAGE_SIZE")] = b"1" * len(range(0, size, os.sysconf("SC_PAGE_SIZE")))
+    grown = prepare_summary.peak_memory() - before
+    # What was free already need not be asked for.
+    assert size / 2 < grown + _free_memory() and grown < 2 * size
+
+
+def _free_memory():
+    """Bytes below the peak that this process does not hold now."""
+    with open("/proc/self/status") as file:
+        now = next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) * 1024
+    return max(0, prepare_summary.peak_memory() - now)
+
+
+def test_a_killed_process_leaves_no_manifest(home):
+    """SIGKILL at the first shard; the same command starts anew."""
+    code = (
+        "import os, signal\n"
+        "from r2n2_keras import command, prepare\n"
+        "from r2n2_keras.preparation import shard_writer\n"
+        "shard_writer.ShardWriter.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "command.run(prepare.main, '', 'prepare')"
+    )
+    command = [sys.executable, "-c", code, *ARCHIVES, "--out=out"]
+    assert subprocess.run(command, cwd=home, timeout=300).returncode == -signal.SIGKILL
+    assert os.listdir("out") and not (home / "out" / "manifest.json").exists()
+    run(*ARCHIVES, "--out=out")
+    assert packed.of_shards("out") == packed.of_tree("tree")
