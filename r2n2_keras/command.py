@@ -17,13 +17,9 @@ _HELP = {"--help", "-h", "-help", "--helpshort"}
 
 
 def run(main, doc, name=None, argv=None):
-    """Runs a command as `python -m r2n2_keras.<name>`.
+    """Runs `main`, a function of a `Config`, as `python -m r2n2_keras.<name>`.
 
-    Args:
-        main: function of a `Config`.
-        doc: the command's docstring, shown by `--help`.
-        name: the command's name, see `config.parse`.
-        argv: the flags; those of the process by default.
+    `doc` is what `--help` shows; `argv` are the flags of the process unless given.
     """
     with _exit_code_kept():
         _run(main, doc, name, sys.argv[1:] if argv is None else argv)

@@ -88,15 +88,9 @@ Probabilities = Annotated[
 def _setting(default, help, commands="", *, section, may_change=False, saved=True, rare=False):
     """A setting.
 
-    Args:
-        default: its value where none is given.
-        help: what it is; a dict where commands read it in ways of their own.
-        commands: names of the commands that read it.
-        section: its heading in the help.
-        may_change: whether a run may go on with another value, because it says nothing about what
-            is trained on what.
-        saved: whether a run's `flags.cfg` keeps it.
-        rare: whether a long `--help` only names it.
+    `help` is a dict where the commands that read it do so in ways of their own. A run may go on
+    with another value of what `may_change`, because it says nothing about what is trained on what.
+    A run's `flags.cfg` keeps what is `saved`; a long `--help` only names what is `rare`.
     """
     texts = help if isinstance(help, dict) else dict.fromkeys(commands.split(), help)
     metadata = {"section": section, "may_change": may_change, "saved": saved, "rare": rare}
@@ -476,11 +470,7 @@ class Config:
         return "\n".join(lines) + "\n"
 
     def changed(self, other: "Config") -> dict[str, str]:
-        """The flags that a run may not change and that have another value in `other`.
-
-        Returns:
-            {flag: its value here, as one would type it}.
-        """
+        """The flags that a run may not change and that differ in `other`: {flag: its text}."""
         return {
             field.name: _to_text(getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -509,13 +499,10 @@ def _check(name, value, holds, expected):
 
 
 def parse(argv: list[str], command: str | None = None) -> Config:
-    """Settings from a command line; what comes later on it wins.
+    """Settings from a command line without the program's name; what comes later on it wins.
 
-    Args:
-        argv: the command line without the program's name.
-        command: whose it is: flags that are typed have to be ones that it reads, those in
-            flagfiles need not; and what is not given comes from the run in `--workdir`, if the
-            command reads runs. None: any flag, no run.
+    Flags that are typed have to be ones that `command` reads, those in flagfiles need not; and what
+    is not given comes from the run in `--workdir`, if it reads runs. None: any flag, no run.
 
     Raises:
         InputError: a flag is unknown, is another command's, or its value is of no use.
@@ -531,11 +518,7 @@ def parse(argv: list[str], command: str | None = None) -> Config:
 
 
 def saved_settings(folder: str) -> Config | None:
-    """The settings that the run in a folder saved; None where there is no such run.
-
-    Raises:
-        InputError: they cannot be read.
-    """
+    """The settings of the run in a folder, None without a run; InputError if unreadable."""
     return Config(**_values([], folder)) if _has_settings(folder) else None
 
 
@@ -618,7 +601,6 @@ def define_flags() -> flags.FlagValues:
 
 
 def _kind(field):
-    """The type of a setting without its range."""
     return get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
 
 
@@ -666,13 +648,7 @@ def _convert(field, value):
 
 
 def help_text(doc: str, command: str | None = None) -> str:
-    """A command's docstring, then its flags by section.
-
-    Args:
-        doc: the docstring.
-        command: the name of the command; None: the flags of all commands, with all that there is
-            to say about them.
-    """
+    """A command's docstring, then its flags by section; without a command all flags, in full."""
     fields = [f for f in dataclasses.fields(Config) if command is None or _is_of(f, command)]
     is_long = command is not None and len(fields) > _MOST_SHOWN
     lines = [doc.strip(), "", "--flagfile=FILE: read flags from a file; later flags win."]

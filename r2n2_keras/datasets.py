@@ -7,11 +7,7 @@ from r2n2_keras.errors import InputError
 
 
 def check_paths(config) -> None:
-    """Tells, without TensorFlow, whether the local files that the settings name are there.
-
-    Raises:
-        InputError: one is not.
-    """
+    """Raises an InputError, without TensorFlow, where a local file of the settings is missing."""
     files.require(config.data_dir, "data_dir", "folder")
     files.require(config.exclude, "exclude", "file")
     files.require(config.split_file, "split_file", "file")
@@ -20,10 +16,7 @@ def check_paths(config) -> None:
 def find_data(config) -> DataSet:
     """The objects that the settings name, dealt by the rule that they or the prepared data name.
 
-    Synthesises and caches the default set where there is no `--data_dir`.
-
-    Raises:
-        InputError: there are no such models.
+    Synthesises and caches the default set without `--data_dir`; InputError where there are none.
     """
     excluded = splits.read_exclusions(config.exclude)
     if prepared := _prepared(config, excluded):
@@ -41,11 +34,7 @@ def find_data(config) -> DataSet:
 
 
 def find_objects(config) -> list[Object]:
-    """The objects that the settings name, for a run whose split is known.
-
-    Raises:
-        InputError: there are no such models.
-    """
+    """The objects that the settings name, for a run whose split is known; InputError for none."""
     excluded = splits.read_exclusions(config.exclude)
     if prepared := _prepared(config, excluded):
         return prepared.objects
@@ -81,13 +70,7 @@ def _tell_unmatched(config, excluded, keys):
 
 
 def check_rule(config, data: DataSet, place: str) -> None:
-    """Raises an InputError where the settings name another split rule than the data have.
-
-    Args:
-        config: the settings.
-        data: objects that were dealt before.
-        place: where that is written down.
-    """
+    """Raises an InputError where the settings name another split rule than `data` of `place`."""
     given = config.split_rule and splits.describe(**config.split_settings)
     if given and given != data.split_rule:
         raise InputError(

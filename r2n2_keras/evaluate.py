@@ -120,11 +120,7 @@ def main(config):
 
 
 def _check_flags(config):
-    """Refuses what flags and files show to be wrong, before TensorFlow is there; gives the folder.
-
-    Returns:
-        Where the scores go.
-    """
+    """Refuses, before TensorFlow is there, what is wrong; gives the folder for the scores."""
     from r2n2_keras import datasets, runs
     from r2n2_keras.errors import InputError
 

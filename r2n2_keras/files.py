@@ -8,11 +8,7 @@ from r2n2_keras.errors import InputError
 
 
 def expand(path: str) -> str:
-    """The path with the home that a leading `~` or `~user` stands for.
-
-    Raises:
-        InputError: there is no such user.
-    """
+    """The path, a leading `~` or `~user` replaced; InputError where there is no such user."""
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path:
         raise InputError(
@@ -23,11 +19,7 @@ def expand(path: str) -> str:
 
 
 def split_paths(text: str) -> tuple[str, ...]:
-    """The paths in a text, with commas between them; a path that exists may hold commas itself.
-
-    Raises:
-        InputError: a path begins with the name of an unknown user.
-    """
+    """Splits a text at commas, but not within paths that exist, and expands each path."""
     pieces, paths = text.split(","), []
     while pieces:
         for end in range(len(pieces), 0, -1):
@@ -51,15 +43,9 @@ def absolute(path: str) -> str:
 
 
 def require(path: str, flag: str, what: str = "") -> None:
-    """Tells whether what a flag names is there; URLs are not asked.
+    """Raises an InputError where the path of a flag is not there; URLs are not asked.
 
-    Args:
-        path: the path; empty where the flag is not given.
-        flag: the flag's name.
-        what: "file" or "folder" where it has to be one of them.
-
-    Raises:
-        InputError: it is not, or is the other one.
+    An empty path is a flag that is not given; `what` is "file" or "folder" where it has to be one.
     """
     if not path or is_url(path):
         return

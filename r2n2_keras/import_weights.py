@@ -96,7 +96,6 @@ def _check_flags(config):
 
 
 def _model(config):
-    """The preset that the weights are for, with these weights."""
     from r2n2_keras.errors import InputError
     from r2n2_keras.model import notebook_weights, theano_files, theano_weights
     from r2n2_keras.model.r2n2 import R2N2

@@ -53,7 +53,6 @@ def main(config):
 
 
 def _paths(config):
-    """The pictures that --images names."""
     from r2n2_keras.errors import InputError
     from r2n2_keras.files import require
 

@@ -71,7 +71,6 @@ def _check_flags(config):
 
 
 def _choice(config):
-    """What the settings say to keep."""
     from r2n2_keras.data import splits
     from r2n2_keras.preparation import conversion
 
@@ -86,7 +85,6 @@ def _choice(config):
 
 
 def _paths(config):
-    """Where the renderings and the voxels are."""
     from r2n2_keras.data import remote, shards
     from r2n2_keras.errors import InputError
 

@@ -9,12 +9,7 @@ _SECONDS_BETWEEN = 0.2
 
 
 class Bar:
-    """A bar with a text before it; a context manager.
-
-    Args:
-        console: where to; standard output by default.
-        remaining: whether to show the time that is left.
-    """
+    """A bar with a text before it, on standard output by default; a context manager."""
 
     def __init__(self, console: Console | None = None, remaining: bool = True):
         self._console = console or Console()
@@ -43,13 +38,7 @@ class Bar:
         self._progress.stop()
 
     def update(self, done: float, total: float | None, text: str) -> None:
-        """Shows how far the work is.
-
-        Args:
-            done: what is done.
-            total: what there is to do; None where that is not known.
-            text: what is being done.
-        """
+        """Shows how far the work is; `total` is None where that is not known."""
         now = time.monotonic()
         if done != total and now - self._shown < _SECONDS_BETWEEN:
             return

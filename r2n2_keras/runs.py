@@ -11,11 +11,7 @@ from r2n2_keras.model.loading import check_model_file
 
 
 def check_workdir(config) -> None:
-    """Tells whether `config.workdir` may be trained in, before anything is made.
-
-    Raises:
-        InputError: no workdir is given, or it holds a run with other settings.
-    """
+    """Raises an InputError, before anything is made, where the workdir may not be trained in."""
     if config.dry_run and not config.workdir:
         return
     if not config.workdir:
@@ -62,10 +58,7 @@ def _check_folder(folder, flag):
 def opened(config):
     """A context in which the folder of a run is this process's, with its settings saved in it.
 
-    Makes the folder; says in a line what it removes.
-
-    Raises:
-        InputError: another process trains in it.
+    Makes the folder; says in a line what it removes. InputError where another process trains in it.
     """
     os.makedirs(config.workdir, exist_ok=True)
     with workdir.locked(config.workdir):
@@ -77,11 +70,7 @@ def opened(config):
 
 
 def model_file(config) -> str:
-    """The trained model that the settings name.
-
-    Raises:
-        InputError: they name neither a file nor a run, or there is no such file.
-    """
+    """The trained model that the settings name; InputError where none is there."""
     if not (config.model_file or config.workdir):
         raise InputError(
             "Expected --workdir=DIR of a run or --model_file=FILE.keras, received neither. Give "
@@ -93,11 +82,7 @@ def model_file(config) -> str:
 
 
 def output_dir(config, flag: str, name: str = "") -> str:
-    """The folder that a flag names; else the folder `name` of the run, or that of the run.
-
-    Raises:
-        InputError: there is neither flag nor run, or it is a URL or a file.
-    """
+    """The folder of a flag, else the run's or `name` in it; InputError where it is none."""
     folder = getattr(config, flag)
     if not (folder or config.workdir):
         raise InputError(f"Expected --{flag}=DIR to write to, received none. Give one.")
@@ -108,11 +93,9 @@ def output_dir(config, flag: str, name: str = "") -> str:
 
 
 def evaluation_dir(config) -> str:
-    """The folder for scores: `--out`, else the run's. A run's holds scores of its own alone.
+    """The folder for scores: `--out`, else the run's.
 
-    Raises:
-        InputError: the folder is that of a run, and the scores would be of another model or of
-            other data.
+    Raises an InputError for a run's where the scores would be of another model or of other data.
     """
     folder = output_dir(config, "out")
     saved = config_lib.saved_settings(folder)

@@ -42,11 +42,7 @@ def has_checkpoint(workdir: str) -> bool:
 
 @contextlib.contextmanager
 def locked(folder):
-    """A context in which nothing else trains in a folder.
-
-    Raises:
-        InputError: something does.
-    """
+    """A context in which nothing else trains in a folder; InputError where something does."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         # Some file systems have no locks.

@@ -13,19 +13,12 @@ from r2n2_keras.files import replacing
 
 
 class Prediction(NamedTuple):
-    """What a network makes of the views of one object.
+    """What a network makes of the views of one object."""
 
-    Attributes:
-        images: float `(T, H, W, C)` in [0, 1], the views.
-        occupancy: float `(N, N, N)`, [x, y, z].
-        voxels: bool `(N, N, N)`.
-        truth: bool `(N, N, N)`; None where the true voxels are not known.
-    """
-
-    images: object
-    occupancy: object
-    voxels: object
-    truth: object = None
+    images: object  # float (T, H, W, C) in [0, 1], the views
+    occupancy: object  # float (N, N, N), [x, y, z]
+    voxels: object  # bool (N, N, N)
+    truth: object = None  # bool (N, N, N); None where the true voxels are not known
 
 
 def check_formats(formats) -> None:
@@ -39,16 +32,7 @@ def check_formats(formats) -> None:
 
 
 def write_prediction(folder, prediction, formats) -> list[str]:
-    """Writes a prediction; each file appears under its name only when it is whole.
-
-    Args:
-        folder: where to; made if absent.
-        prediction: a `Prediction`.
-        formats: some of `FORMATS`.
-
-    Returns:
-        The paths of the files, `prediction.<format>`.
-    """
+    """Writes whole files `prediction.<format>` to a folder, which it makes; gives their paths."""
     os.makedirs(folder, exist_ok=True)
     paths = [os.path.join(folder, f"prediction.{name}") for name in formats]
     for name, path in zip(formats, paths, strict=True):

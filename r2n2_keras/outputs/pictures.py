@@ -52,15 +52,9 @@ def draw_voxels(
 ) -> np.ndarray:
     """Draws occupied cells as shaded cubes with faint edges, on a transparent ground.
 
-    Args:
-        voxels: bool (N, N, N) [x, y, z]; all axes may differ.
-        size: pixels along an edge of the picture.
-        azimuth: degrees, as `shapes.camera.Camera` has it; 0 looks at the front.
-        elevation: degrees above the ground.
-        colour: RGB in [0, 1].
-
-    Returns:
-        uint8 (size, size, 4) RGBA. An empty grid gives the frame of the space it stands for.
+    Takes bool (N, N, N) [x, y, z], whose axes may differ, degrees as `shapes.camera.Camera` has
+    them, and an RGB colour in [0, 1]. Gives uint8 (size, size, 4) RGBA; for an empty grid the frame
+    of the space that it stands for.
     """
     voxels = np.asarray(voxels).astype(bool)
     camera = Camera(azimuth, elevation, DISTANCE)
@@ -96,11 +90,8 @@ def prediction_picture(
 ) -> Figure:
     """The pictures that went in beside the voxels that came out, from two sides.
 
-    Args:
-        images: (T, H, W, C) float in [0, 1]; the first eight are shown.
-        voxels: bool (N, N, N), the prediction.
-        title: a line above everything.
-        truth: bool (N, N, N), shown below the prediction when given.
+    Of images (T, H, W, C) float in [0, 1] the first eight are shown. Voxels and truth, which is
+    shown below them when given, are bool (N, N, N).
     """
     images = np.asarray(images)
     shown = images[:MAX_VIEWS]
@@ -135,9 +126,8 @@ def prediction_picture(
 def examples_picture(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]) -> Figure:
     """Several samples, one row each: up to three views, the prediction, the truth.
 
-    Args:
-        rows: tuples of images (T, H, W, C) float in [0, 1], predicted voxels and true voxels, both
-            bool (N, N, N), and a caption.
+    A row has images (T, H, W, C) float in [0, 1], predicted and true voxels, both bool (N, N, N),
+    and a caption.
     """
     views = max([min(len(row[0]), EXAMPLE_VIEWS) for row in rows], default=1)
     columns = views + 2
@@ -160,10 +150,8 @@ def examples_picture(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, st
 def curves_picture(rows: Sequence[Mapping[str, object]], loss: str = "bce") -> Figure:
     """Loss and IoU against the step, for training and validation.
 
-    Args:
-        rows: the lines of `metrics.csv` as mappings, values as numbers or as text; what is
-            missing or empty leaves a gap. There may be none.
-        loss: name of the loss.
+    `rows` are the lines of `metrics.csv`, values as numbers or as text; what is missing or empty
+    leaves a gap. There may be none.
     """
     figure = _figure(10, 3.8)
     steps = _column(rows, "step")
@@ -262,9 +250,8 @@ def _mark_best(axis: Axes, steps: np.ndarray, values: np.ndarray) -> None:
 def _faces(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The faces between an occupied cell and an empty one.
 
-    Returns:
-        (F, 3) the occupied cells, (F,) the index into `DIRECTIONS` of the side that shows, and
-        (F,) how light it is: less so in corners, where neighbours take the light away.
+    Gives (F, 3) the occupied cells, (F,) the index into `DIRECTIONS` of the side that shows, and
+    (F,) how light it is: less so in corners, where neighbours take the light away.
     """
     padded = np.pad(voxels, 2)
     inner = np.s_[1:-1, 1:-1, 1:-1]
@@ -310,7 +297,6 @@ def _edge_shade(points: np.ndarray, sides: np.ndarray, pixels_per_cell: float) -
 
 
 def _empty_frame(camera: Camera, size: int) -> np.ndarray:
-    """The outline of an empty grid, (size, size, 4) uint8."""
     figure = Figure(figsize=(1, 1), dpi=size, facecolor="none")
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, size), ylim=(size, 0))

@@ -12,13 +12,7 @@ _SCALARS = ("loss", "iou", "val_loss", "val_iou", "learning_rate")
 
 
 class Summaries:
-    """Draws after each evaluation.
-
-    Args:
-        workdir: folder of the run.
-        threshold: a voxel is occupied where its occupancy is above this.
-        loss: name of the loss.
-    """
+    """Draws after each evaluation; a voxel is occupied where its occupancy is above `threshold`."""
 
     def __init__(self, workdir, threshold, loss):
         self._workdir = workdir
@@ -27,12 +21,7 @@ class Summaries:
         self._tensorboard = tf.summary.create_file_writer(self._path(workdir_lib.TENSORBOARD))
 
     def write(self, rows, examples):
-        """Draws an evaluation.
-
-        Args:
-            rows: all evaluations so far.
-            examples: (views, true voxels, occupancy, IoU) of a few validation models.
-        """
+        """Draws the last of `rows`, and `examples`: (views, true voxels, occupancy, IoU) each."""
         curves = pictures.curves_picture(rows, self._loss)
         pictures.save(curves, self._path(workdir_lib.CURVES))
         figure = pictures.examples_picture(

@@ -29,13 +29,7 @@ def check(folder: str) -> list[str]:
     The graph holds stock TensorFlow ops only, none that XLA compiles; every input and output of
     every signature is float32, int32 or string, its first axis the batch; warm-up requests ask
     every signature, for each number of views; and a fresh process that has TensorFlow alone gives
-    the golden answer.
-
-    Args:
-        folder: a version, such as `exports/1`.
-
-    Raises:
-        InputError: it is not a version folder at all.
+    the golden answer. Raises an InputError for what is not a version folder at all.
     """
     graph = _read_graph(folder)
     found = _op_problems(graph) + _signature_problems(graph) + _warmup_problems(folder, graph)

@@ -25,17 +25,10 @@ _TOLERANCE = 1e-4  # of a probability; measured: 4e-6, from sums in another orde
 
 
 def export_onnx(model, path) -> str:
-    """Writes a model as ONNX, for any number of objects and views.
+    """Writes an `R2N2` as ONNX, for any number of objects and views; makes the folder.
 
-    Args:
-        model: an `R2N2`.
-        path: of the file, whose folder is made where it does not exist.
-
-    Returns:
-        How the file was checked, or that it was not because onnxruntime is not installed.
-
-    Raises:
-        InputError: tf2onnx or onnx is not installed, or the file answers otherwise than the model.
+    Returns how the file was checked, or that it was not because onnxruntime is not installed.
+    Raises an InputError where tf2onnx or onnx is missing, or the file answers otherwise.
     """
     tf2onnx, onnx = _library("tf2onnx"), _library("onnx")
     signature = [tf.TensorSpec((None, None, *model.input_shape[2:]), tf.float32, "images")]
@@ -65,18 +58,9 @@ def export_onnx(model, path) -> str:
 
 
 def export_litert(model, path, views: int) -> str:
-    """Writes a model as LiteRT, for one object and a fixed number of views.
+    """Writes an `R2N2` as LiteRT, for one object and `views` views; makes the folder.
 
-    Args:
-        model: an `R2N2`.
-        path: of the file, whose folder is made where it does not exist.
-        views: how many views the file takes, at least 1.
-
-    Returns:
-        How the file was checked.
-
-    Raises:
-        InputError: `views` is below 1, or the file answers otherwise than the model.
+    Returns how it was checked; InputError for `views` below 1, or where the file answers otherwise.
     """
     if views < 1:
         raise InputError(f"Expected at least one view, received {views}. Give a number above 0.")
@@ -159,14 +143,7 @@ def _name_open_sizes(graph):
 
 
 def _checked(model, answer, sizes, runtime):
-    """Compares answers to random pictures with the model's own.
-
-    Args:
-        model: an `R2N2`.
-        answer: the file's answer, a function of float32 `(B, T, H, W, C)`.
-        sizes: pairs of B and T to ask about.
-        runtime: what answers, for messages.
-    """
+    """Compares the answers to random pictures, B and T of each in `sizes`, with the model's own."""
     rng = np.random.default_rng(0)
     differences = []
     for objects, views in sizes:
@@ -186,7 +163,6 @@ def _checked(model, answer, sizes, runtime):
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps the chatter of converters and runtimes to itself."""
     with quiet_libraries(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

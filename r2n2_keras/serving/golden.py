@@ -28,12 +28,10 @@ TOLERANCE, MAX_DIFFERING = 1e-4, 1e-3
 
 
 def write(folder: str, checks: dict, answers: dict) -> None:
-    """Writes the files.
+    """Writes the files into a version folder, whose `assets.extra` must exist.
 
-    Args:
-        folder: of the version; `assets.extra` in it must exist.
-        checks: (requests, output) of each signature, as `signatures.Signature` has them.
-        answers: {output: what it must be}: float `(N, N, N)` or bytes.
+    `checks` has (requests, output) of each signature, as `signatures.Signature` does; `answers` has
+    what each output must be: float `(N, N, N)` or bytes.
     """
     (request,), _ = checks[SIGNATURE]
     instance = {name: values[0] for name, values in request.items()}
@@ -52,8 +50,7 @@ def write(folder: str, checks: dict, answers: dict) -> None:
 def problems(folder: str) -> list[str]:
     """What the exported model answers wrongly, in words; nothing where all is well.
 
-    Raises:
-        OSError, LookupError, TypeError, ValueError: the files are not as `write` makes them.
+    OSError, LookupError, TypeError or ValueError where the files are not as `write` makes them.
     """
     checks, is_whole = _read_checks(folder)
     answers = {

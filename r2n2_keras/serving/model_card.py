@@ -18,15 +18,7 @@ _NOT_STATED = (
 
 
 def card(model, config) -> str:
-    """The text of a model card.
-
-    Args:
-        model: an `R2N2`.
-        config: settings of the run and of the export.
-
-    Raises:
-        InputError: the run's `evaluation.json` cannot be read.
-    """
+    """The text of an `R2N2`'s model card; InputError where its run's scores cannot be read."""
     size, channels = model.image_size, model.channels
     made = not config.data_dir and config.workdir and not config.model_file
     licence = "Free: drawn by code of this project." if made else _NOT_STATED

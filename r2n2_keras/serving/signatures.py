@@ -41,25 +41,17 @@ _FLOAT_BYTES = 4
 
 
 class Signature(NamedTuple):
-    """One thing that a server answers, and how an export is asked for it.
+    """One thing that a server answers, and how an export is asked for it."""
 
-    Attributes:
-        answer: function of the inputs that gives {output: tensor}.
-        inputs: {input: its `tf.TensorSpec`}.
-        requests: function of the encoded pictures (T,) of one object and of the same, decoded,
-            (T, H, W, C). Gives the requests, {input: value}, that show it all of them. An input
-            that a request lacks is what the one before answered under that name.
-        output: by which the answer to the last request is judged; one of `golden_answers`.
-        warm_up_views: the numbers of views that warm-up requests show.
-        golden_requests: as `requests`, where the golden request is another.
-    """
-
-    answer: Callable
+    answer: Callable  # of the inputs; gives {output: tensor}
     inputs: dict[str, tf.TensorSpec]
+    # Of the encoded pictures (T,) of one object and of the same, decoded, (T, H, W, C). Gives the
+    # requests, {input: value}, that show it all of them. An input that a request lacks is what the
+    # one before answered under that name.
     requests: Callable
-    output: str
-    warm_up_views: tuple[int, ...] = WARM_UP_VIEWS
-    golden_requests: Callable | None = None
+    output: str  # by which the answer to the last request is judged; one of `golden_answers`
+    warm_up_views: tuple[int, ...] = WARM_UP_VIEWS  # how many views warm-up requests show
+    golden_requests: Callable | None = None  # as `requests`, where the golden request is another
 
 
 def golden_answers(occupancy: np.ndarray, threshold: float) -> dict[str, np.ndarray | bytes]:
@@ -68,12 +60,7 @@ def golden_answers(occupancy: np.ndarray, threshold: float) -> dict[str, np.ndar
 
 
 def signatures_of(model, threshold: float) -> dict[str, Signature]:
-    """The signatures of a model.
-
-    Args:
-        model: an `R2N2`.
-        threshold: a voxel is occupied where its occupancy is above this.
-    """
+    """The signatures of an `R2N2`; a voxel is occupied where its occupancy is above `threshold`."""
     blank = tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8)).numpy()
     state, spec = State(model), model.image_spec
 

@@ -29,22 +29,11 @@ _VERSION, _MAX_VERSION = re.compile(r"\s*\+?0*([0-9]{1,19})\s*", re.ASCII), 2**6
 
 
 def export_version(model, export_dir: str, *, threshold: float, card: str) -> str:
-    """Writes the next numbered version of a model, beside those that are there.
+    """Writes the next numbered version of an `R2N2`, beside those that are there; gives its folder.
 
     A server that watches the folder sees a version only when it is whole and checked: it is written
-    under a name that is no number, then renamed. Nothing is ever replaced.
-
-    Args:
-        model: an `R2N2`.
-        export_dir: folder of the versions.
-        threshold: a voxel is occupied where its occupancy is above this.
-        card: text of the model card.
-
-    Returns:
-        The folder of the new version.
-
-    Raises:
-        InputError: what was written does not pass `export_check.check`, or there is no number left.
+    under a name that is no number, then renamed. Nothing is ever replaced. Raises an InputError
+    where the version does not pass `export_check.check`, or there is no number left.
     """
     os.makedirs(export_dir, exist_ok=True)
     final = os.path.join(export_dir, str(_next_version(export_dir)))

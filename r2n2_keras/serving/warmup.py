@@ -16,15 +16,10 @@ FILE = "tf_serving_warmup_requests"
 
 
 def make_requests(signatures, pictures, images) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """The requests that `signatures` describes.
+    """The requests that `signatures` describes: (signature, {input: value}) each.
 
-    Args:
-        signatures: {name: `signatures.Signature`}.
-        pictures: encoded views of one object, as many as the most that are asked about.
-        images: the same decoded, float32 `(T, H, W, C)`.
-
-    Returns:
-        (signature, {input: value}) each.
+    `pictures` are encoded views of one object, as many as the most that are asked about; `images`
+    are the same decoded, float32 `(T, H, W, C)`.
     """
     made = []
     for name, signature in signatures.items():
@@ -57,9 +52,7 @@ def write(folder: str, requests) -> None:
 def read(folder: str) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The requests in a version folder, as `make_requests` gives them.
 
-    Raises:
-        tf.errors.OpError: the file is missing or damaged.
-        google.protobuf.message.DecodeError: a record is not a `PredictionLog`.
+    tf.errors.OpError for a missing or damaged file, protobuf's DecodeError for other records.
     """
     requests = []
     path = os.path.join(folder, EXTRA, FILE)

@@ -20,17 +20,11 @@ FOCAL_LENGTH = 35 / 32  # Blender's default lens over its sensor: in edges of th
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A camera that looks at the origin; one line of `rendering_metadata.txt`.
+    """A camera that looks at the origin; one line of `rendering_metadata.txt`."""
 
-    Attributes:
-        azimuth: degrees around the y axis; 0 is in front of the object.
-        elevation: degrees above the ground plane.
-        distance: ratio of the largest distance, 1.75.
-    """
-
-    azimuth: float
-    elevation: float
-    distance: float
+    azimuth: float  # degrees around the y axis; 0 is in front of the object
+    elevation: float  # degrees above the ground plane
+    distance: float  # ratio of the largest distance, 1.75
 
     @property
     def centre(self) -> np.ndarray:
@@ -38,26 +32,15 @@ class Camera:
         return -self._axes()[2] * self.distance * MAX_DISTANCE
 
     def project(self, points: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
-        """Where points appear in a picture of `size` by `size` pixels.
-
-        Args:
-            points: (N, 3) in object space, in front of the camera.
-            size: pixels along an edge of the picture.
-
-        Returns:
-            (N, 2) pixel coordinates u (to the right), v (downwards).
-        """
+        """Pixels (N, 2), u right and v down, of points (N, 3) in front of the camera."""
         right, down, depth = self._axes() @ (np.asarray(points, float) - self.centre).T
         return size / 2 + size * FOCAL_LENGTH * np.stack([right, down], axis=1) / depth[:, None]
 
     def rays(self, size: int = IMAGE_SIZE) -> tuple[np.ndarray, np.ndarray]:
-        """One ray through each pixel's centre, row by row.
+        """One ray through each pixel's centre, row by row, as `rays_through` gives them.
 
         The field of view does not depend on `size`: a size twice as large gives 2x2 rays for each
         pixel of the smaller one.
-
-        Returns:
-            (size * size, 3) origins and unit directions, in object space.
         """
         v, u = np.mgrid[:size, :size] + 0.5
         return self.rays_through(np.stack([u.ravel(), v.ravel()], axis=1), size)
@@ -65,15 +48,7 @@ class Camera:
     def rays_through(
         self, pixels: np.ndarray, size: int = IMAGE_SIZE
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The rays whose points `project` to `pixels`.
-
-        Args:
-            pixels: (N, 2) coordinates u, v; fractions are welcome.
-            size: pixels along an edge of the picture.
-
-        Returns:
-            (N, 3) origins and unit directions, in object space.
-        """
+        """The (N, 3) origins and unit directions of rays that `project` to (N, 2) pixels."""
         pixels = np.asarray(pixels, float)
         slopes = (pixels - size / 2) / (size * FOCAL_LENGTH)
         right, down, forward = self._axes()

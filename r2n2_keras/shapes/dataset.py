@@ -46,22 +46,12 @@ def synthesize(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes a data set; `out_dir` appears only when it is whole.
+    """Writes a data set; `out_dir`, which must not be there yet, appears only when it is whole.
 
-    Args:
-        out_dir: folder to make; it must not be there yet.
-        categories: names out of `CATEGORIES`.
-        models_per_category: number of models in each.
-        num_views: renderings per model, 1 to 99.
-        seed: non-negative; other seeds give other models.
-        processes: worker processes; by default one for each processor.
-        progress: called with (models done, models in all) after each model.
-
-    Returns:
-        `out_dir`.
-
-    Raises:
-        InputError: `out_dir` is there already, a category is unknown or a number out of range.
+    There are `num_views`, 1 to 99, renderings per model; `seed` is not negative, other seeds give
+    other models. Unless `processes` says how many, one works for each processor. `progress` is
+    called with (models done, models in all) after each model. Returns `out_dir`. Raises an
+    InputError where it is there already, a category is unknown or a number out of range.
     """
     out_dir = Path(out_dir)
     categories = _checked(categories, models_per_category, num_views, seed, processes)
@@ -88,13 +78,10 @@ def default_dataset(
     models_per_category: int = 100,
     progress: Progress | None = None,
 ) -> Path:
-    """The cached data set of these settings; made on the first call.
+    """The folder of the cached data set of these settings; made on the first call.
 
     It lies under the folder that `R2N2_CACHE` names, else `$XDG_CACHE_HOME/r2n2_keras`, else
     `~/.cache/r2n2_keras`.
-
-    Returns:
-        The data set's folder.
     """
     out_dir = default_dir(categories, models_per_category)
     if out_dir.is_dir():

@@ -40,16 +40,7 @@ class RayCaster:
 def render(
     parts: trimesh.Trimesh | Sequence[trimesh.Trimesh], camera: Camera, size: int = IMAGE_SIZE
 ) -> np.ndarray:
-    """Renders a model once.
-
-    Args:
-        parts: meshes with face colours, in object space (centred, bounding-box diagonal 1).
-        camera: where to look from.
-        size: pixels along an edge of the picture.
-
-    Returns:
-        uint8 (size, size, 4) RGBA.
-    """
+    """Renders coloured meshes, centred and of bounding-box diagonal 1: uint8 (size, size, 4)."""
     return render_views(parts, [camera], size)[0]
 
 
@@ -91,15 +82,9 @@ def shade(mesh: trimesh.Trimesh) -> np.ndarray:
 def _picture(caster, colours, looks, corners, camera: Camera, size: int) -> np.ndarray:
     """One rendering, (H, W, 4) uint8.
 
-    One ray per pixel shows where the edges are; only there several rays are averaged.
-
-    Args:
-        caster: the model's triangles.
-        colours: float (L + 1, 4), the L looks that faces have; the last one is transparent.
-        looks: (F + 1,) the look of each face; the last one is the transparent one.
-        corners: (8, 3) the corners of the model's bounding box.
-        camera: where to look from.
-        size: pixels along an edge of the picture.
+    One ray per pixel shows where the edges are; only there several rays are averaged. `colours`,
+    float (L + 1, 4), has the L looks of faces, `looks`, (F + 1,), the look of each face; the last
+    one of both is transparent. `corners`, (8, 3), are those of the model's bounding box.
     """
     seen = camera.project(corners, size)
     left, top = np.clip(np.floor(seen.min(axis=0)).astype(int) - 1, 0, size)

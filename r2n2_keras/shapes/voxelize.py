@@ -21,13 +21,8 @@ NUDGE = np.array([1.9e-6, 1.3e-6])
 def voxelize(parts: trimesh.Trimesh | Sequence[trimesh.Trimesh], size: int = GRID_SIZE) -> Voxels:
     """The cells whose centres lie inside at least one part.
 
-    Args:
-        parts: closed meshes whose faces look outwards. They may overlap.
-        size: cells along an edge of the grid.
-
-    Returns:
-        Voxels with data bool (size, size, size) [x, y, z], `translate` the minimum of the
-        bounding box and `scale` its longest extent.
+    Parts are closed meshes whose faces look outwards; they may overlap. Gives bool (size,) * 3
+    [x, y, z], `translate` the minimum of the bounding box and `scale` its longest extent.
     """
     parts = [parts] if isinstance(parts, trimesh.Trimesh) else parts
     triangles = np.concatenate([part.triangles for part in parts])
@@ -42,11 +37,8 @@ def _winding(triangles: np.ndarray, size: int) -> np.ndarray:
 
     A vertical line through a column of cells enters a solid where it meets a face that looks down
     and leaves it where it meets one that looks up; counting from the bottom gives the answer for
-    the whole column, and for overlapping solids at once.
-
-    Args:
-        triangles: (T, 3, 3) corners, in cells: cell (i, j, k) has its centre at (i, j, k).
-        size: cells along an edge.
+    the whole column, and for overlapping solids at once. Corners, (T, 3, 3), are in cells: the
+    centre of cell (i, j, k) is at (i, j, k).
     """
     ground = triangles[:, :, [0, 2]]
     first, second = ground[:, 1] - ground[:, 0], ground[:, 2] - ground[:, 0]
@@ -76,12 +68,8 @@ def _winding(triangles: np.ndarray, size: int) -> np.ndarray:
 def _columns(ground: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The columns that each triangle may cover: those in its bounding rectangle.
 
-    Args:
-        ground: (T, 3, 2) corners in the (x, z) plane, in cells.
-        size: cells along an edge.
-
-    Returns:
-        Three equally long arrays: number of the triangle, x and z of the column.
+    Of corners (T, 3, 2) in the (x, z) plane, in cells, gives three equally long arrays: number of
+    the triangle, x and z of the column.
     """
     first = np.clip(np.floor(ground.min(axis=1)), 0, size - 1).astype(int)
     counts = np.clip(np.ceil(ground.max(axis=1)), 0, size - 1).astype(int) - first + 1

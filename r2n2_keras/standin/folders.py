@@ -9,8 +9,7 @@ _MOST = 2**63 - 1
 def find(config) -> dict[int, str]:
     """Folder of each version that a `ModelConfig` wants served; of 007 and 7 the first counts.
 
-    Raises:
-        OSError: the base path cannot be read.
+    OSError where the base path cannot be read.
     """
     found = {}
     for name in sorted(os.listdir(config.base_path)):

@@ -46,11 +46,7 @@ _decode = rapidjson.Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
 
 
 def parse(text: bytes | bytearray) -> dict:
-    """The object in the body of a request; what follows it is ignored.
-
-    Raises:
-        tf.errors.OpError: it is no JSON object, too much or too deep.
-    """
+    """The object in a request's body, whatever follows; OpError if none, too much or too deep."""
     if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
         raise status.invalid(f"Expected at most {MAX_CONTAINERS} lists and objects, received more.")
     text = text.removeprefix(b"\xef\xbb\xbf")
@@ -73,12 +69,7 @@ def parse(text: bytes | bytearray) -> dict:
 def feeds(request: dict, inputs: dict[str, tf.DType]) -> tuple[bool, dict[str, tuple]]:
     """Whether a predict request is in row format (`instances`), and the tensor of each input.
 
-    Args:
-        request: what its JSON says.
-        inputs: type of each input of the signature.
-
-    Raises:
-        tf.errors.OpError: it does not fit the signature.
+    `inputs` has the type of each input of the signature; OpError where the request does not fit it.
     """
     if ("instances" in request) == ("inputs" in request):
         raise status.invalid("Expected either `instances` or `inputs`, received both or neither.")
@@ -169,8 +160,7 @@ def _unfit(value, name, dtype):
 def predictions(outputs: dict[str, tuple], rows: bool) -> bytes:
     """The answer to a predict request, in row format or not, of the tensor of each output.
 
-    Raises:
-        tf.errors.OpError: an output has no JSON, or in row format no batch axis like the others'.
+    OpError where an output has no JSON, or in row format no batch axis like the others'.
     """
     if rows:
         text = f'{{\n    "predictions": {_rows(outputs)}\n}}'

@@ -34,11 +34,7 @@ class ModelConfig:
 
 
 def read_models(path: str) -> list[ModelConfig]:
-    """The models of a models.config; an empty `model_config_list` has none.
-
-    Raises:
-        InputError: it cannot be read or served.
-    """
+    """The models of a models.config, none of an empty list; InputError if not to be served."""
     config = _read(path, model_server_config_pb2.ModelServerConfig())
     if config.WhichOneof("config") != "model_config_list":  # as while an editor writes the file
         raise _unusable(path, "a model_config_list", "none")
@@ -71,11 +67,7 @@ def _model(path, model):
 
 
 def read_metrics_path(path: str) -> str:
-    """The path of the Prometheus page, empty where monitoring.config has it switched off.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """The Prometheus page's path, empty where it is switched off; InputError if unreadable."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_MONITORING, descriptor_pb2.FileDescriptorProto()))
     kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("MonitoringConfig"))

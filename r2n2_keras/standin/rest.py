@@ -29,11 +29,7 @@ class Route(NamedTuple):
 
 
 def parse_route(method: str, path: str) -> Route:
-    """What a request asks for; its path is with the query string and not decoded.
-
-    Raises:
-        tf.errors.OpError: there is no such thing.
-    """
+    """What a request asks for, its path undecoded and with the query; OpError for no such thing."""
     pattern = {"POST": _POST, "GET": _GET}.get(method)
     found = pattern.fullmatch(path) if pattern else None
     # A verb in capitals matches, but is none.
@@ -63,11 +59,7 @@ class Api:
         self._say = say
 
     def get(self, route: Route) -> bytes:
-        """The answer to a status or metadata request.
-
-        Raises:
-            tf.errors.OpError: there is none.
-        """
+        """The answer to a status or metadata request; OpError where there is none."""
         if route.verb == "metadata":
             with self._models.use(*route[1:]) as servable:
                 return servable.metadata
@@ -104,11 +96,7 @@ def error_body(problem) -> bytes:
 
 
 def gunzip(body: bytearray) -> bytes:
-    """Unpacks a body.
-
-    Raises:
-        tf.errors.OpError: it is not gzip and nothing else, or too large unpacked.
-    """
+    """Unpacks a body; OpError where it is not gzip and nothing else, or too large unpacked."""
     unpacker = zlib.decompressobj(_GZIP)
     try:
         content = unpacker.decompress(body, MAX_UNZIPPED)

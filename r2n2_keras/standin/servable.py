@@ -36,11 +36,7 @@ class Signature:
         return self._session._make_callable_from_options(options)
 
     def run(self, tensors: dict[str, tuple]) -> dict[str, tuple]:
-        """Runs the graph: of each input values, along one axis, and shape, of each output likewise.
-
-        Raises:
-            tf.errors.OpError: what TensorFlow raised.
-        """
+        """Runs the graph on each input's values, along one axis, and shape; gives such pairs."""
         given = []
         for name in self.inputs:
             values, shape = tensors[name]
@@ -79,10 +75,8 @@ class Servable:
     """A loaded version, whose warm-up requests have been replayed.
 
     `observe` is told of the seconds of each run. Whoever hands a version out counts its `users`;
-    `metadata` is the answer to a metadata request.
-
-    Raises:
-        tf.errors.OpError: it cannot be loaded, or a warm-up request not be answered.
+    `metadata` is the answer to a metadata request. OpError where the version cannot be loaded, or a
+    warm-up request not be answered.
     """
 
     def __init__(self, name: str, version: int, folder: str, timeout_in_ms: int, observe):
@@ -108,11 +102,7 @@ class Servable:
             raise status.of(error) from None
 
     def signature(self, name: str | None) -> Signature:
-        """The signature of a predict request; without a name the default one.
-
-        Raises:
-            tf.errors.OpError: there is none of this name that can be asked.
-        """
+        """The signature of a predict request, the default one without a name; OpError for none."""
         name = name or "serving_default"
         if name not in self._signatures:
             known = ", ".join(sorted(self._signatures))

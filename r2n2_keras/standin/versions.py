@@ -17,8 +17,6 @@ from r2n2_keras.standin.servable import Servable
 
 
 class _Model:
-    """What is known of one model."""
-
     def __init__(self):
         self.config = None  # where it is to be served no more
         self.labels = {}  # version of each
@@ -50,11 +48,7 @@ class Models:
     def start(self, read_configs) -> dict[str, list[int]]:
         """Loads what there is and looks for more from then on; `read_configs` gives configs anew.
 
-        Returns:
-            The versions of each model that answer.
-
-        Raises:
-            InputError: a model has none, or one that cannot be loaded.
+        Gives the versions of each model; InputError where one has none, or a broken one.
         """
         self._look()
         for name, model in self._models.items():
@@ -78,11 +72,7 @@ class Models:
 
     @contextlib.contextmanager
     def use(self, name: str, version: int | None, label: str | None):
-        """Holds a `Servable` for the length of a request: of a version, a label or the newest.
-
-        Raises:
-            tf.errors.OpError: there is no such version that answers.
-        """
+        """Lends the `Servable` of a version, of a label or the newest one; OpError for none."""
         with self._lock:
             servable = self._find(name, version, label)
             servable.users += 1
@@ -109,11 +99,7 @@ class Models:
         return name in self._models
 
     def status(self, name: str, version: int | None) -> list[dict]:
-        """The states of all of a model's versions or one, as a status answer lists them.
-
-        Raises:
-            tf.errors.OpError: there is none.
-        """
+        """The states of a model's versions, or of one, for a status answer; OpError for none."""
         with self._lock:
             states = dict(self._models.get(name, _Model()).states)
         if not states or version not in (None, *states):

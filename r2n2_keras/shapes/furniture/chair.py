@@ -126,7 +126,6 @@ def _chair_back(rng, depth, width, seat_top, back, lean, thin, frame, cloth, rou
 
 
 def _tub(depth, width, seat_top, top, thick, colour) -> list[Part]:
-    """A back that runs around the rear half of the seat."""
     angles = np.linspace(np.pi / 2, 3 * np.pi / 2, 10)
     x, z = (depth / 2 - thick / 2) * np.cos(angles), (width / 2 - thick / 2) * np.sin(angles)
     walls = []

@@ -35,7 +35,6 @@ def build(rng: np.random.Generator) -> list[Part]:
 
 
 def _shade(rng, radius: float, bottom: float, height: float, colour, centre=(0, 0, 0)) -> Part:
-    """A lampshade: cone, drum, bell, globe or a square one."""
     style = rng.choice(["cone", "drum", "bell", "globe", "square"], p=[0.4, 0.2, 0.15, 0.1, 0.15])
     top = bottom + height
     if style == "drum":
@@ -70,7 +69,6 @@ def _floor_lamp(rng, metal, colour) -> list[Part]:
 
 
 def _table_lamp(rng, metal, colour) -> list[Part]:
-    """A turned or square body under a wide shade."""
     body, shade_height = rng.uniform(0.2, 0.5), rng.uniform(0.15, 0.34)
     radius = rng.uniform(0.12, 0.26)
     thin = thinnest(body + shade_height, 2 * radius) / 2
@@ -101,7 +99,6 @@ def _table_lamp(rng, metal, colour) -> list[Part]:
 
 
 def _desk_lamp(rng, metal, colour) -> list[Part]:
-    """A foot, two arms with a joint and a small shade that looks down in front."""
     lower, upper = rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.4)
     back, forward = rng.uniform(0.0, 0.15), rng.uniform(0.2, 0.4)
     thin = thinnest(lower + upper + 0.1)
@@ -125,7 +122,6 @@ def _desk_lamp(rng, metal, colour) -> list[Part]:
 
 
 def _pendant_lamp(rng, metal, colour) -> list[Part]:
-    """A lamp that hangs: ceiling plate, cord, one shade or several along a bar."""
     cord, shade_height = rng.uniform(0.2, 0.9), rng.uniform(0.15, 0.4)
     radius = rng.uniform(0.14, 0.32)
     thin = thinnest(cord + shade_height, 2 * radius)
@@ -147,7 +143,6 @@ def _pendant_lamp(rng, metal, colour) -> list[Part]:
 
 
 def _arc_lamp(rng, metal, colour) -> list[Part]:
-    """A floor lamp whose post bends forward over a table."""
     height, reach = rng.uniform(1.2, 1.6), rng.uniform(0.5, 1.1)
     thin = thinnest(height, reach + 0.3)
     straight = height * rng.uniform(0.3, 0.65)

@@ -162,7 +162,6 @@ def around(count: int, start: float, radius: float, height: float) -> list[tuple
 
 
 def _star(rng, radius: float, thickness: float, colour: Colour) -> list[Part]:
-    """A foot of three to five arms on the ground."""
     arms, start, middle = int(rng.integers(3, 6)), rng.uniform(0, np.pi), thickness / 2
     ends = around(arms, start, radius, middle)
     return [beam((0, middle, 0), end, thickness, colour) for end in ends]

@@ -58,7 +58,6 @@ def build(rng: np.random.Generator) -> list[Part]:
 
 
 def _sofa_back(rng, seats, cushion, x, z, back, base, seat_top, top, thin, cloth, pillow):
-    """One upholstered back, or a low frame with a cushion for each seat."""
     lean = rng.uniform(0, 0.2)
     style = rng.choice(["slab", "cushions", "roll"], p=[0.45, 0.4, 0.15])
     lower = -x, base - 0.02, -z + 0.004

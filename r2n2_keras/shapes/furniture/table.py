@@ -93,7 +93,6 @@ def _shelf(rng, depth, width, top, thin, colour, probability) -> list[Part]:
 
 
 def _desk_base(rng, depth, width, top, thin, colour, round_) -> list[Part]:
-    """One or two blocks of drawers, a leg or panel at the other end, often a back panel."""
     drawer = width * rng.uniform(0.22, 0.34)
     rear, front = -depth / 2, depth / 2 - rng.uniform(0, 0.05)
     bottom = either(rng, 0.0, rng.uniform(0.08, 0.4) * top)
