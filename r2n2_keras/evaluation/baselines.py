@@ -1,7 +1,4 @@
-"""What a network must beat: the score of the best constant answer.
-
-Letter: N grid edge.
-"""
+"""What a network must beat to have learned anything: the score of the best constant answer."""
 
 import numpy as np
 
@@ -11,20 +8,10 @@ from r2n2_keras.preparation import bad_files
 
 
 def mean_shape_iou(train, val, evaluated, *, batch_size, grid_edge=pipeline.GRID_EDGE) -> float:
-    """Score of the best constant answer: what a network must beat to have learned anything.
+    """Score of the best constant answer: the mean over evaluated objects of the per-sample IoU.
 
     The answer is the mean grid of the training models, cut at the threshold that suits it best on
-    the validation models.
-
-    Args:
-        train: training models.
-        val: validation models; the training models stand in where there are none.
-        evaluated: objects to score.
-        batch_size: samples at a time.
-        grid_edge: N, cells along an edge of the grids.
-
-    Returns:
-        Mean over the evaluated objects of the per-sample IoU.
+    the validation models, or on the training models where there are none of these.
     """
 
     def grids(objects):

@@ -1,7 +1,4 @@
-"""Samples to look at: one of each category, with what the network makes of it.
-
-Letters: T views, H W pixels, C channels, N grid edge.
-"""
+"""Samples to look at, with what the network makes of them."""
 
 from r2n2_keras.data import pipeline
 from r2n2_keras.model.metrics import voxel_iou
@@ -9,11 +6,9 @@ from r2n2_keras.preparation import bad_files
 
 
 def examples(model, objects, *, num_views, threshold, view_ids=()):
-    """One sample of each category.
+    """One sample of each category: images, predicted voxels, true voxels and a caption.
 
-    Returns:
-        Tuples of images `(T, H, W, C)`, predicted voxels and true voxels, both bool `(N, N, N)`,
-        and a caption.
+    Images are `(T, H, W, C)` for T views, both voxels bool `(N, N, N)`.
     """
     chosen = list({one.synset_id: one for one in reversed(objects)}.values())[::-1]
     edge = model.output_shape[-1]

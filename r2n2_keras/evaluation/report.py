@@ -17,15 +17,8 @@ def build(
 ) -> dict:
     """The report as plain data, laid out as `evaluation.json`.
 
-    Args:
-        scores: list of `ViewScores` over the same objects.
-        objects: what was scored, S of them, in the scores' order.
-        model_name: preset of the network.
-        step: training step of its weights; None where it is not known.
-        split: which models were scored: "train", "val", "test" or "all".
-        split_rule: how models were dealt, in words.
-        mean_shape_iou: score of the best constant answer; None where it is not known.
-        loss: name of the scores' loss.
+    `scores` are `ViewScores` over the same `objects`, in their order. `split_rule` tells in words
+    how models were dealt. `step` of the weights and `mean_shape_iou` are None where not known.
     """
     synset_ids = np.array([one.synset_id for one in objects])
     categories = {one.synset_id: one.category for one in objects}
@@ -75,10 +68,7 @@ def to_json(report: dict) -> str:
 
 
 def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(title, header, lines) of each table that people read.
-
-    One table of IoU by category and number of views per threshold, then one of the averages.
-    """
+    """(title, header, lines) of a table of IoU by category per threshold, then of the averages."""
     views = sorted({line["views"] for line in report["summary"]})
     thresholds = sorted({line["threshold"] for line in report["summary"]})
     names = {row["synset_id"]: (row["category"], row["samples"]) for row in report["rows"]}

@@ -1,7 +1,4 @@
-"""Scores of a model on a split: voxel IoU, average precision and loss of every sample.
-
-Letters: B batch, T views, N grid edge, S samples.
-"""
+"""Scores of a model on a split: voxel IoU, average precision and loss of every sample."""
 
 import dataclasses
 
@@ -16,37 +13,19 @@ from r2n2_keras.preparation import bad_files
 
 @dataclasses.dataclass(frozen=True)
 class ViewScores:
-    """Scores of every sample with a number of views.
-
-    Attributes:
-        views: how many views the network saw.
-        iou: {threshold: float `(S,)`}.
-        average_precision: float `(S,)`.
-        loss: float `(S,)`.
-    """
+    """Scores of each of S samples, float `(S,)`, with a number of views."""
 
     views: int
-    iou: dict[float, np.ndarray]
+    iou: dict[float, np.ndarray]  # by threshold
     average_precision: np.ndarray
     loss: np.ndarray
 
 
 def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=(), loss="bce"):
-    """Scores the network on every object, once per number of views.
+    """Scores the network on every object: one `ViewScores` per number of views in `eval_views`.
 
-    A sample's first n renderings are its n views, so more views always add to fewer.
-
-    Args:
-        model: an `R2N2`.
-        objects: those of a split, S of them.
-        eval_views: numbers of views.
-        thresholds: of the IoU.
-        batch_size: samples at a time.
-        view_ids: the renderings to use, in this order, instead of the first ones.
-        loss: name of the loss.
-
-    Returns:
-        One `ViewScores` per number of views.
+    A sample's first n renderings are its n views, so more views always add to fewer. `view_ids` are
+    the renderings to use instead, in this order.
     """
     predict = make_eval_step(model, thresholds[0])
     columns = {views: [] for views in eval_views}
@@ -82,11 +61,8 @@ def _collect(views, batches, thresholds):
 def average_precision(voxels: np.ndarray, occupancy: np.ndarray) -> float:
     """Area under the precision-recall curve of one sample's cells, as a step function.
 
-    The measure of the original's test code, which takes it from scikit-learn.
-
-    Args:
-        voxels: `(N, N, N)` of 0 and 1, at least one cell occupied.
-        occupancy: `(N, N, N)` probabilities.
+    The measure of the original's test code, which takes it from scikit-learn. Both are `(N, N, N)`,
+    the voxels of 0 and 1 with at least one cell occupied.
     """
     order = np.argsort(-occupancy, axis=None, kind="stable")
     scores, hits = occupancy.ravel()[order], voxels.ravel()[order] > 0.5

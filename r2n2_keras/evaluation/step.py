@@ -1,7 +1,4 @@
-"""What one evaluation step computes.
-
-Letters: B batch, T views, N grid edge.
-"""
+"""What one evaluation step computes."""
 
 import tensorflow as tf
 
@@ -12,13 +9,8 @@ from r2n2_keras.model.metrics import voxel_iou
 def make_eval_step(model, threshold, num_views=None, loss_of=bce):
     """A function of (images, voxels) that gives losses `(B,)`, IoU `(B,)` and the occupancy.
 
-    One graph for any batch size, whichever comes first, see `make_train_step`.
-
-    Args:
-        model: an `R2N2`.
-        threshold: of the IoU.
-        num_views: T; None: it may change from batch to batch.
-        loss_of: one of `LOSSES`.
+    One graph for any batch size, whichever comes first, see `make_train_step`; a `num_views` of
+    None may change from batch to batch.
     """
     images = tf.TensorSpec((None, num_views, *model.input_shape[2:]), tf.float32)
     voxels = tf.TensorSpec(model.output_shape, tf.float32)

@@ -23,11 +23,7 @@ _SHORTCUTS = {
 
 
 def checked(arguments: dict) -> dict:
-    """The arguments as JSON keeps them: plain numbers, text and tuples.
-
-    Raises:
-        ValueError: they do not make a network.
-    """
+    """The arguments as plain numbers, text and tuples; a ValueError if they make no network."""
     arguments = dict(arguments)
     for name, choices in _CHOICES.items():
         _require(arguments[name] in choices, f"{name} to be one of {choices}", name, arguments)

@@ -1,8 +1,4 @@
-"""The decoder: from the grid of hidden states to the scores of the voxels.
-
-Letters: B batch, N grid edge, C channels. Grids are [x, y, z]. Source: Choy et al. 2016,
-arXiv:1604.00449; the original's `models/gru_net.py` (shallow), `models/res_gru_net.py` (residual).
-"""
+"""The decoder, from hidden states to scores of voxels. Letters and sources: see `r2n2.py`."""
 
 from keras import layers
 
@@ -12,11 +8,8 @@ from r2n2_keras.model.layers import LeakyReLU, Unpool3D, UpsampleConv3D
 
 
 def decode(x, net):
-    """Hidden states `(B, N, N, N, C)` to scores; `net` has the arguments of `R2N2`.
-
-    Block n, counted from 1, is the original's block 6 + n.
-    """
-    for n, filters in enumerate(net.decoder_filters, start=1):
+    """Hidden states `(B, N, N, N, C)` to scores; `net` has the arguments of `R2N2`."""
+    for n, filters in enumerate(net.decoder_filters, start=1):  # the original's block 6 + n
         grows = net.upsampling if n <= net.grid_upsamplings else None
         last = n == len(net.decoder_filters)
         if net.decoder_shortcuts is None or last:

@@ -1,8 +1,4 @@
-"""The encoder: one vector of features per view.
-
-Letters: B views of all samples, H W pixels, C channels, F features. Source: Choy et al. 2016,
-arXiv:1604.00449; the original's `models/gru_net.py` (shallow), `models/res_gru_net.py` (residual).
-"""
+"""The encoder: one vector of features per view. Letters and sources: see `r2n2.py`."""
 
 from keras import layers
 
@@ -12,7 +8,7 @@ from r2n2_keras.model.layers import LeakyReLU, PaddedMaxPooling2D
 
 
 def encode(x, net):
-    """Views `(B, H, W, C)` to features `(B, F)`; `net` has the arguments of `R2N2`."""
+    """Views of all samples `(B, H, W, C)` to features `(B, F)`; `net` has `R2N2`'s arguments."""
     stages = zip(net.encoder_filters, net.encoder_kernel_sizes, strict=True)
     for n, (filters, kernel_size) in enumerate(stages, start=1):
         if net.encoder_shortcuts is None:

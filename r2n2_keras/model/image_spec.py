@@ -8,19 +8,13 @@ ALPHAS = ("composite", "threshold")
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """What a network expects to see.
+    """What a network expects to see."""
 
-    Attributes:
-        image_size: edge of a view in pixels.
-        channels: 3 for RGB on a background, 4 for raw RGBA.
-        background: grey level, 0 to 255, behind transparent pixels; 4 channels ignore it.
-        alpha: "composite" blends by alpha; "threshold" shows the background where alpha is 0 and
-            the bare colour elsewhere, as the original does.
-    """
-
-    image_size: int
-    channels: int
-    background: int = BACKGROUND
+    image_size: int  # edge of a view in pixels
+    channels: int  # 3 for RGB on a background, 4 for raw RGBA
+    background: int = BACKGROUND  # grey, 0 to 255, behind transparent pixels; only for RGB
+    # "composite" blends by alpha; "threshold" shows the background where alpha is 0 and the bare
+    # colour elsewhere, as the original does.
     alpha: str = ALPHA
 
     @property

@@ -1,11 +1,4 @@
-"""The layers of 3D-R2N2 that Keras does not have, but for the recurrence.
-
-Shapes are written with these letters: B batch, T views, H W pixels, N grid edge, C channels,
-F features. Grids are [x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449, and the original's
-`lib/layers.py`.
-
-Only `keras` and `numpy` are imported, so the layers run on every Keras backend.
-"""
+"""The layers of 3D-R2N2 that Keras does not have. Letters and sources: see `r2n2.py`."""
 
 import math
 
@@ -18,12 +11,10 @@ from r2n2_keras.model.serialization import register
 
 @register
 class FoldViews(keras.layers.Layer):
-    """Folds the views into the batch, so that the encoder sees all of them at once.
+    """Folds the views into the batch, `(B, T, ...)` to `(B * T, ...)`, for the encoder.
 
     `keras.layers.TimeDistributed` would do this in words, but in Keras 3.14 to 3.15.1 it runs over
     the batch instead of the views where both are unknown in a traced graph.
-
-    Input shape: `(B, T, ...)`. Output shape: `(B * T, ...)`.
     """
 
     def call(self, views):
@@ -35,14 +26,7 @@ class FoldViews(keras.layers.Layer):
 
 @register
 class UnfoldViews(keras.layers.Layer):
-    """Undoes `FoldViews`.
-
-    Call arguments:
-        features: `(B * T, F)`.
-        views: the tensor that was folded, `(B, T, ...)`; only its shape is used.
-
-    Output shape: `(B, T, F)`.
-    """
+    """Undoes `FoldViews`, whose input `views` tells T: features `(B * T, F)` to `(B, T, F)`."""
 
     def call(self, features, views):
         return ops.reshape(features, (-1, ops.shape(views)[1], features.shape[-1]))
@@ -53,16 +37,11 @@ class UnfoldViews(keras.layers.Layer):
 
 @register
 class LeakyReLU(keras.layers.Layer):
-    """`keras.layers.LeakyReLU`, whose gradient needs its output only.
+    """`keras.layers.LeakyReLU` for any shape, whose gradient needs its output only.
 
-    Output and input have the same sign, so what came in need not be kept for training. TensorFlow
-    fuses a convolution, its bias and the activation as if it were not; where the gradient does ask
-    for it, as Keras' own does, that fails and prints an error.
-
-    Args:
-        negative_slope: float above 0, the slope below zero.
-
-    Input shape: any. Output shape: that of the input.
+    With a `negative_slope` above 0 output and input have the same sign, so what came in need not be
+    kept for training. TensorFlow fuses a convolution, its bias and the activation as if it were
+    not; where the gradient does ask for it, as Keras' own does, that fails and prints an error.
     """
 
     def __init__(self, negative_slope, **kwargs):
@@ -93,11 +72,9 @@ class LeakyReLU(keras.layers.Layer):
 class PaddedMaxPooling2D(keras.layers.Layer):
     """2x2 max-pooling, stride 2, of a picture with one more row and column on each side.
 
-    The padding is minus infinity: it never wins. An edge of n becomes n // 2 + 1, so that the
-    paper's 127 pixels go 64, 33, 17, 9, 5, 3. `keras.layers.MaxPooling2D(padding="same")` is not
-    this: it pads at the end only, and an even edge not at all.
-
-    Input shape: `(B, H, W, C)`. Output shape: `(B, H // 2 + 1, W // 2 + 1, C)`.
+    The padding is minus infinity: it never wins. `(B, H, W, C)` becomes
+    `(B, H // 2 + 1, W // 2 + 1, C)`, so that the paper's 127 pixels go 64, 33, 17, 9, 5, 3.
+    `keras.layers.MaxPooling2D(padding="same")` pads at the end only, and an even edge not at all.
     """
 
     def call(self, images):
@@ -114,10 +91,8 @@ class PaddedMaxPooling2D(keras.layers.Layer):
 class Unpool3D(keras.layers.Layer):
     """Doubles a grid by zeros: cell i goes to cell 2i, the seven others of each eight are 0.
 
-    The original's `Unpool3DLayer`; neither nearest-neighbour upsampling nor a transposed
-    convolution.
-
-    Input shape: `(B, N, N, N, C)`. Output shape: `(B, 2N, 2N, 2N, C)`.
+    `(B, N, N, N, C)` to `(B, 2N, 2N, 2N, C)`. The original's `Unpool3DLayer`; neither
+    nearest-neighbour upsampling nor a transposed convolution.
     """
 
     def call(self, grids):
@@ -136,25 +111,20 @@ class Unpool3D(keras.layers.Layer):
 
 @register
 class UpsampleConv3D(keras.layers.Layer):
-    """Upsampling by 2, then a convolution, as one transposed convolution.
+    """Upsampling by 2, then a convolution, as one transposed convolution of stride 2.
 
-    A transposed convolution of stride 2 spreads each input cell over a neighbourhood of the doubled
-    grid, which is what the two steps do, too:
+    That spreads each input cell over a neighbourhood of the doubled grid, as the two steps do:
 
     * Upsampling by zeros (`Unpool3D`): the neighbourhood is the kernel, back to front: 27/8
       products per output cell instead of 27.
     * Nearest-neighbour upsampling: each pair of equal neighbours meets the kernel's taps w0, w1, w2
-      in only two ways per axis, which gives four taps [w2, w1 + w2, w0 + w1, w0]: 8 products per
-      output cell instead of 27.
-
-    The weight stays the plain kernel of the convolution.
+      in only two ways per axis, which gives four taps [w2, w1 + w2, w0 + w1, w0]: 8 products.
 
     Args:
         filters: int, number of output channels.
-        kernel_size: int, odd edge of the kernel. Defaults to 3.
+        kernel_size: int, odd edge of the kernel; the weight stays the convolution's plain kernel.
         upsampling: "zeros" or "nearest".
-        kernel_initializer: initializer of the kernel.
-        bias_initializer: initializer of the bias.
+        kernel_initializer, bias_initializer: as those of Keras' convolutions.
 
     Input shape: `(B, N, N, N, C)`. Output shape: `(B, 2N, 2N, 2N, filters)`.
     """
@@ -214,10 +184,9 @@ class UpsampleConv3D(keras.layers.Layer):
 class Occupancy(keras.layers.Layer):
     """The probability that a voxel is occupied, from the decoder's last convolution.
 
-    Two channels are the scores of "empty" and "occupied": the answer is the second one's share of
-    their softmax, which is the sigmoid of their difference. One channel is that difference itself.
-
-    Input shape: `(B, N, N, N, 1)` or `(B, N, N, N, 2)`. Output shape: `(B, N, N, N)`.
+    `(B, N, N, N, 1)` or `(B, N, N, N, 2)` to `(B, N, N, N)`. Two channels are the scores of "empty"
+    and "occupied": the answer is the second one's share of their softmax, which is the sigmoid of
+    their difference. One channel is that difference itself.
     """
 
     def call(self, scores):

@@ -7,11 +7,7 @@ from r2n2_keras.errors import InputError
 
 
 def check_model_file(path):
-    """Tells, without Keras, whether there is what looks like a `.keras` file.
-
-    Raises:
-        InputError: there is not.
-    """
+    """Raises an InputError, without Keras, where a path does not look like a `.keras` file."""
     if not os.path.exists(path):
         raise InputError(
             f"Expected a trained model, received {path}, which does not exist. Train one, or "
@@ -30,11 +26,7 @@ def check_model_file(path):
 
 
 def read_model(path):
-    """The model in a `.keras` file, of whatever class.
-
-    Raises:
-        InputError: there is no such file, or it cannot be read.
-    """
+    """The model in a `.keras` file, of whatever class; an InputError if it cannot be read."""
     import keras
 
     path = os.fspath(path)

@@ -1,19 +1,14 @@
 """The losses that training can minimise, by name: `--loss=NAME`.
 
-Each is a function of voxels `(B, N, N, N)` of 0 and 1 and occupancy `(B, N, N, N)`, probabilities,
-that gives the loss of every sample, `(B,)`. Letters: B batch, N grid edge.
-
-Keras is imported by the functions, not here: the settings list the names without loading it.
+Each takes voxels of 0 and 1 and occupancy, probabilities, both `(B, N, N, N)`, and gives the loss
+of every sample, `(B,)`. The functions import Keras: the settings list the names without it.
 """
 
 _CELLS = (1, 2, 3)  # the axes of a sample
 
 
 def bce(voxels, occupancy):
-    """Binary cross-entropy, mean over the cells.
-
-    The original's two-way softmax loss (`lib/layers.py`) in its binary form.
-    """
+    """Binary cross-entropy, mean over the cells: the original's softmax loss in binary form."""
     from keras import ops
 
     return ops.mean(ops.binary_crossentropy(voxels, occupancy), axis=_CELLS)
@@ -23,9 +18,8 @@ def dice(voxels, occupancy):
     """1 - (2 sum(v p) + 1) / (sum(v^2) + sum(p^2) + 1): one minus the soft Dice coefficient.
 
     It weighs an object by its overlap, however few of the cells it fills. Milletari et al. 2016
-    (V-Net, arXiv:1606.04797), with 1 added on both sides, as 3D-RETR (arXiv:2110.08861) and
-    UMIFormer do, so that empty grids have a loss. Their code leaves the 2 out: its losses go down
-    to 1/2, not to 0.
+    (V-Net, arXiv:1606.04797), with 1 added on both sides, so that empty grids have a loss, as in
+    3D-RETR (arXiv:2110.08861) and UMIFormer, whose losses lack the 2 and go down to 1/2, not to 0.
     """
     from keras import ops
 

@@ -1,22 +1,14 @@
-"""Voxel intersection over union, as the field reports it: per sample, then averaged.
-
-Only `keras` and `numpy` are imported, so the metric runs on every Keras backend.
-"""
+"""Voxel intersection over union, as the field reports it: per sample, then averaged."""
 
 import keras
 from keras import ops
 
 
 def voxel_iou(voxels, occupancy, threshold):
-    """Intersection over union of each sample.
+    """Intersection over union of each sample, float32 `(B,)`; two empty grids agree: 1.
 
-    Args:
-        voxels: `(B, N, N, N)` of 0 and 1.
-        occupancy: `(B, N, N, N)` probabilities.
-        threshold: a voxel is predicted where its probability is above this.
-
-    Returns:
-        float32 `(B,)`. Two empty grids agree: 1.
+    `voxels` are `(B, N, N, N)` of 0 and 1. A voxel is predicted where its probability in
+    `occupancy`, `(B, N, N, N)`, is above `threshold`.
     """
     true = ops.cast(voxels, "float32") > 0.5
     predicted = ops.cast(occupancy, "float32") > threshold
@@ -31,21 +23,17 @@ def _count(cells):
 
 @keras.saving.register_keras_serializable(package="r2n2_keras")
 class VoxelIoU(keras.metrics.Metric):
-    """Mean over samples of the per-sample voxel IoU.
+    """Mean over samples of the per-sample voxel IoU, as published for 3D-R2N2 and its successors.
 
     `keras.metrics.BinaryIoU` pools the cells of all samples first, so large objects outweigh small
-    ones; and it averages over the empty class, too. Published figures of 3D-R2N2 and its successors
-    are per sample.
+    ones; and it averages over the empty class, too.
 
     Args:
         threshold: a voxel is predicted where its probability is above this. Defaults to 0.4.
         name: name of the metric. Defaults to "iou".
         dtype: dtype of the running sums.
 
-    Example:
-    ```
-    model.compile("adam", "binary_crossentropy", metrics=[VoxelIoU(threshold=0.4)])
-    ```
+    Example: `model.compile("adam", "binary_crossentropy", metrics=[VoxelIoU(threshold=0.4)])`.
     """
 
     def __init__(self, threshold=0.4, name="iou", dtype=None):
@@ -62,9 +50,7 @@ class VoxelIoU(keras.metrics.Metric):
         self.count.assign_add(ops.cast(ops.sum(weight), self.dtype))
 
     def result(self):
-        """The mean so far."""
         return ops.divide_no_nan(self.total, self.count)
 
     def get_config(self):
-        """Arguments that make this metric again."""
         return {**super().get_config(), "threshold": self.threshold}

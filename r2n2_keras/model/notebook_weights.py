@@ -1,9 +1,8 @@
 """Weights of the PyTorch notebook, its three state dicts in a `.npz` file, into an `R2N2`.
 
-Letters: H W pixels, N grid edge, C channels, F features, O I outputs and inputs, k a kernel's edge.
-
 The notebook saves `encoder_net`, `lstm_3d_net` and `decoder_net` apart; `import_weights --help`
-shows how one file is made of them.
+shows how one file is made of them. Beside the letters of `r2n2.py`: O I outputs and inputs, k a
+kernel's edge.
 
 | keys, each with .weight and .bias | weight | here |
 |---|---|---|
@@ -14,9 +13,9 @@ shows how one file is made of them.
 | decoder.deconv1 to deconv5 | `(O, I, k, k, k)` | `(k, k, k, I, O)` |
 
 The model answers what the notebook's modules answer, cell by cell. The notebook trains on the cells
-of binvox files in the order of the file, so what it has trained answers [x, z, y], where models
-trained here answer [x, y, z]. With `swap_yz` the network is turned: its kernels and the weights of
-its grid cells change places, and it answers [x, y, z].
+of binvox files in the order of the file, so it answers [x, z, y], where models trained here answer
+[x, y, z]. With `swap_yz` the network is turned: its kernels and the weights of its grid cells
+change places, and it answers [x, y, z].
 
 Two arrays of equal shape that changed places cannot be noticed.
 """
@@ -47,14 +46,10 @@ _HEADER_BYTES = 16_384  # NumPy's own limit is 10,000
 
 
 def read(path: str | os.PathLike, model) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` file that `model` needs.
+    """The arrays of a `.npz` file that `model` needs; an InputError if it lacks them or is damaged.
 
     No array is read before all keys, shapes and types are known to be right: whatever the file
     claims or unpacks to, no more is read than the model holds.
-
-    Raises:
-        InputError: the file is missing or damaged, or its arrays are not those of the notebook's
-            networks.
     """
     check_file(path)
     try:
@@ -78,14 +73,8 @@ def read(path: str | os.PathLike, model) -> dict[str, np.ndarray]:
 def assign(model, state: dict[str, np.ndarray], swap_yz: bool = False) -> None:
     """Gives a model the notebook's weights, once all of them are known to fit.
 
-    Args:
-        model: an `R2N2` wired as the preset "notebook" is, as large as the network that was saved.
-        state: the arrays by the keys of the three state dicts, behind "encoder.", "lstm." and
-            "decoder.".
-        swap_yz: swap the last two axes of the grids.
-
-    Raises:
-        InputError: the arrays are not those of such a network, or some number is not finite.
+    The model is wired as the preset "notebook" is, as large as the network that was saved; `state`
+    has the keys above. An InputError tells of other arrays, and of numbers that are not finite.
     """
     expected = expected_shapes(model)
     _check(expected, {key: np.shape(value) for key, value in state.items()})
@@ -110,11 +99,7 @@ def assign(model, state: dict[str, np.ndarray], swap_yz: bool = False) -> None:
 
 
 def expected_shapes(model) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of the state dicts of the notebook's networks, as large as `model`.
-
-    Raises:
-        InputError: the model is wired in another way.
-    """
+    """Keys and shapes that fit `model`; an InputError if it is wired in another way."""
     shallow = model.encoder_shortcuts is None and model.decoder_shortcuts is None
     if model.recurrence != "lstm" or not (shallow and model.gate_input_bias):
         raise InputError(

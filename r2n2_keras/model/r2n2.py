@@ -1,8 +1,9 @@
 """The 3D-R2N2 network: encoder, recurrence over views, decoder.
 
 Shapes are written with these letters: B batch, T views, H W pixels, N grid edge, C channels,
-F features. Source: Choy et al. 2016, arXiv:1604.00449, and the original's code (`models/`,
-`lib/layers.py`). Where the two differ, the code wins.
+F features. Grids are [x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449, and the original's
+code, `lib/layers.py` and `models/gru_net.py` (shallow) and `models/res_gru_net.py` (residual).
+Where the two differ, the code wins.
 """
 
 import os
@@ -34,16 +35,15 @@ class R2N2(keras.Model):
     """3D-R2N2: several pictures of an object in, the voxels it occupies out.
 
     The encoder turns every view into a vector, the 3D-LSTM or 3D-GRU folds the vectors, view by
-    view, into a grid of hidden states, the decoder grows the grid to the output's resolution.
-
-    The defaults make the paper's largest network, Res3D-GRU-3; `from_preset` names the others.
+    view, into a grid of hidden states, the decoder grows the grid to the output's resolution. The
+    defaults make the paper's largest network, Res3D-GRU-3; `from_preset` names the others.
 
     Args:
         image_size: int, height and width of a view in pixels.
         channels: int, 3 for RGB on a background, 4 for raw RGBA.
-        background: int, grey level, 0 to 255, behind transparent pixels. What prepares pictures for
-            the network uses this and the next argument, see `image_spec`; the network does not.
-        alpha: "composite" or "threshold", how the background comes behind pixels, see `ImageSpec`.
+        background: int, grey level, 0 to 255, behind transparent pixels.
+        alpha: "composite" or "threshold", how the background comes there: see `ImageSpec`, which
+            tells both to what prepares pictures. The network itself uses neither.
         encoder_filters: one int per stage of the encoder; each ends with 2x2 max-pooling.
         encoder_kernel_sizes: one int per stage, of its first convolution.
         encoder_shortcuts: per stage "none", "identity" or "conv" (1x1): a residual encoder, with
@@ -57,16 +57,16 @@ class R2N2(keras.Model):
         grid_edge: int, cells along each axis of the recurrent grid.
         hidden_channels: int, channels of the recurrent state in each cell.
         recurrent_kernel_size: int, edge of the recurrent convolution's kernel.
-        gate_input_bias: bool, whether the gates' input products have a bias of their own for every
-            grid cell, beside the one that the cells share.
+        gate_input_bias: bool, whether the gates' input products have a bias for every grid cell,
+            beside the one that the cells share.
         decoder_filters: one int per block of the decoder. The last is 2, the scores of "empty" and
             "occupied" for a two-way softmax, or 1 for a sigmoid.
         decoder_shortcuts: per block but the last "none", "identity", "conv" (1x1x1) or "inner_conv"
             (3x3x3, from between the block's convolutions): a residual decoder. None: a shallow one.
         decoder_slope: float, LeakyReLU's slope after the decoder's convolutions, the last excepted;
             1 leaves them linear, as the notebook does.
-        grid_upsamplings: int, how many blocks of the decoder, from the first on, double the grid.
-            The output's edge is `grid_edge * 2**grid_upsamplings`.
+        grid_upsamplings: int, how many blocks of the decoder, from the first on, double the grid:
+            the output's edge is `grid_edge * 2**grid_upsamplings`.
         upsampling: "zeros", the original's unpooling, or "nearest".
         initialization: "original" or "pytorch", see `initialization.py`.
 
@@ -120,13 +120,11 @@ class R2N2(keras.Model):
         config = checked(given)
         net = types.SimpleNamespace(**config)
 
-        # === Encoder ===
         images = keras.Input((None, net.image_size, net.image_size, net.channels), name="images")
         x = FoldViews(name="fold_views")(images)
         x = encode(x, net)
         x = UnfoldViews(name="unfold_views")(x, images)
 
-        # === Recurrence ===
         Cell = _CELLS[net.recurrence]
         gates = Cell.num_gates * net.hidden_channels
         # 70 % of Res3D-GRU-3's weights are in this layer: every grid cell has its own.
@@ -148,7 +146,6 @@ class R2N2(keras.Model):
         )
         hidden = GridRNN(cell, name="recurrence")(gate_inputs)
 
-        # === Decoder ===
         x = decode(hidden, net)
         # float32 under every precision: probabilities near 0 and 1 need it, and so does REST.
         occupancy = Occupancy(dtype="float32", name="occupancy")(x)
@@ -165,18 +162,11 @@ class R2N2(keras.Model):
         """What the network expects to see, an `ImageSpec`."""
         return ImageSpec(self.image_size, self.channels, self.background, self.alpha)
 
-    # === Objects with different numbers of views ===
-
     def call_padded(self, images, num_views):
-        """`call` for a batch in which some objects have fewer views than others.
+        """`call` for objects with different numbers of views, int `(B,)`, 1 to T each.
 
-        Args:
-            images: `(B, T, H, W, C)` float in [0, 1]; what comes after an object's last view is
-                ignored.
-            num_views: int `(B,)`, how many views each object has, 1 to T.
-
-        Returns:
-            Occupancy `(B, N, N, N)`, float32.
+        Of the images, `(B, T, H, W, C)` float in [0, 1], what comes after an object's last view is
+        ignored. Returns the occupancy `(B, N, N, N)`, float32.
         """
         gate_inputs = self._encode(images)
         views = keras.ops.arange(keras.ops.shape(images)[1], dtype="int32")
@@ -186,26 +176,14 @@ class R2N2(keras.Model):
         hidden = self.get_layer("recurrence")(gate_inputs, mask=is_view)
         return self._decode(hidden)
 
-    # === A view at a time ===
-
     def initial_state(self, batch_size):
-        """The state before the first view.
-
-        Returns:
-            Zeros, `[h, s]` of the 3D-LSTM or `[h]` of the 3D-GRU, each `(B, N, N, N, C)` with the
-            recurrent grid's edge N.
-        """
+        """Zeros, `[h, s]` of the 3D-LSTM or `[h]` of the 3D-GRU, each `(B, N, N, N, C)`."""
         return self.get_layer("recurrence").cell.get_initial_state(batch_size)
 
     def step(self, state, images):
-        """Adds one view per object to a state: as far as one more view of `call` goes.
+        """The state after one more view per object, `(B, H, W, C)` float in [0, 1].
 
-        Args:
-            state: what `initial_state` or `step` returned; None is the state before the first view.
-            images: `(B, H, W, C)` float in [0, 1].
-
-        Returns:
-            The new state, for the next `step` or for `decode`.
+        `state` is what `initial_state` or `step` returned; None is the state before the first view.
         """
         images = keras.ops.convert_to_tensor(images, dtype="float32")
         if tuple(images.shape[1:]) != self.image_spec.shape:
@@ -222,8 +200,6 @@ class R2N2(keras.Model):
     def decode(self, state):
         """The occupancy `(B, N, N, N)` that a state stands for, float32."""
         return self._decode(state[0])
-
-    # === Files ===
 
     def get_config(self):
         # Not chained to Functional's config, which lists layers instead of these arguments.
@@ -242,11 +218,10 @@ class R2N2(keras.Model):
             preset: the name of a preset, a folder that `train` or `save_to_preset` wrote, or a
                 `.keras` file.
             **arguments: of `R2N2`, in place of those of the named preset: `grid_upsamplings=4`
-                makes a network for 64x64x64 voxels.
+                makes a network for 64x64x64 voxels. A ValueError if they do not make a network.
 
         Raises:
             InputError: there is no such preset, or the file does not hold an R2N2.
-            ValueError: the arguments do not make a network.
         """
         preset = os.fspath(preset)
         if preset in PRESETS:
@@ -266,22 +241,14 @@ class R2N2(keras.Model):
         )
 
     def save_to_preset(self, folder):
-        """Writes the model, architecture and weights, for `from_preset(folder)`.
-
-        Args:
-            folder: made where it does not exist. Only `model.keras` in it is written.
-        """
+        """Writes the model, architecture and weights, to a folder for `from_preset`."""
         os.makedirs(folder, exist_ok=True)
         with replacing(os.path.join(folder, _PRESET_FILE)) as partial:
             self.save(partial)
 
     @classmethod
     def from_file(cls, path):
-        """Loads a trained model from a `.keras` file.
-
-        Raises:
-            InputError: there is no such file, or it does not hold an R2N2.
-        """
+        """Loads a model from a `.keras` file; an InputError if that holds no R2N2."""
         model = read_model(path)
         if not isinstance(model, cls):
             raise InputError(

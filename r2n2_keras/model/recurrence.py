@@ -1,13 +1,9 @@
 """The recurrence over views: 3D convolutional LSTM and GRU cells, and the layer that runs them.
 
-Shapes are written with these letters: B batch, T views, N grid edge, C hidden channels. Grids are
-[x, y, z]. Source: Choy et al. 2016, arXiv:1604.00449, and the original's code.
-
-Both cells take the gates' input products `W T(x_t)` ready-made. They do not depend on the state, so
-one dense layer computes them for all gates and all views before the recurrence, with weights of its
-own for every grid cell. That is what `keras.layers.ConvLSTM3D` lacks: it convolves its input, so
-all grid cells would share the input weights. It also has an output gate, which the paper leaves
-out.
+Letters and sources: see `r2n2.py`. Both cells take the gates' input products `W T(x_t)` ready-made.
+They do not depend on the state, so one dense layer computes them for all gates and views before the
+recurrence, with weights of its own for every grid cell. `keras.layers.ConvLSTM3D` convolves its
+input instead, with the same weights for all cells, and has an output gate, which the paper lacks.
 """
 
 import keras
@@ -23,8 +19,7 @@ class _GridCell(keras.layers.Layer):
     Args:
         filters: int, number of hidden channels per grid cell.
         kernel_size: int, edge of the recurrent kernel in grid cells. Defaults to 3.
-        kernel_initializer: initializer of the recurrent kernels.
-        bias_initializer: initializer of the bias, which all grid cells share.
+        kernel_initializer, bias_initializer: of the recurrent kernels and the cells' shared bias.
     """
 
     num_gates = 3
@@ -96,9 +91,7 @@ class GridLSTMCell(_GridCell):
 
     Call arguments:
         inputs: gate inputs x_f, x_i, x_s along the last axis, `(B, N, N, N, 3 * filters)`.
-        states: `[h, s]`, each `(B, N, N, N, filters)`.
-
-    Output: `h, [h, s]`.
+        states: `[h, s]`, each `(B, N, N, N, filters)`. The output is `h, [h, s]`.
     """
 
     num_states = 2
@@ -133,9 +126,7 @@ class GridGRUCell(_GridCell):
 
     Call arguments:
         inputs: gate inputs x_u, x_r, x_c along the last axis, `(B, N, N, N, 3 * filters)`.
-        states: `[h]`, `(B, N, N, N, filters)`.
-
-    Output: `h, [h]`.
+        states: `[h]`, `(B, N, N, N, filters)`. The output is `h, [h]`.
     """
 
     num_states = 1
@@ -156,14 +147,10 @@ class GridGRUCell(_GridCell):
 
 @register
 class GridRNN(keras.layers.RNN):
-    """Runs a cell whose state is a grid over the views, however many there are.
+    """`keras.layers.RNN` of a cell whose state is a grid, over however many views.
 
-    `keras.layers.RNN` derives shapes from an integer state size, which a grid does not have; the
-    shapes are all that this class adds.
-
-    Args:
-        cell: `GridLSTMCell` or `GridGRUCell`.
-        **kwargs: those of `keras.layers.RNN`.
+    Keras derives shapes from an integer state size; the shapes are all that this class adds. Its
+    arguments are a `GridLSTMCell` or `GridGRUCell` and those of `keras.layers.RNN`.
 
     Input shape: `(B, T, N, N, N, gates * filters)`, T may be unknown.
     Output shape: `(B, N, N, N, filters)`; `(B, T, N, N, N, filters)` with `return_sequences`;

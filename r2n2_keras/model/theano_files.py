@@ -1,7 +1,7 @@
 """Reads a `.npy` file that holds a list of arrays, as the original's Theano code saves its weights.
 
-`np.save` makes an array of objects of a list, and a pickle of such an array. A pickle is a program;
-here it is not run but read as data: whatever else than arrays of floats it asks for is refused.
+`np.save` pickles such a list. A pickle is a program; here it is not run but read as data: whatever
+else than arrays of floats it asks for is refused.
 """
 
 import dataclasses
@@ -37,16 +37,7 @@ class _Call:
 
 
 def read(path: str | os.PathLike) -> list[np.ndarray]:
-    """The arrays of a file that `np.save` made of a list, with Python 2 or 3.
-
-    Such a file holds a pickle, which is a program. It is not run: see `_unpickled`.
-
-    Returns:
-        Arrays of floats, in the order of the file.
-
-    Raises:
-        InputError: the file is missing or holds anything else.
-    """
+    """The arrays of floats in a file that `np.save` made of a list; an InputError for any other."""
     check_file(path)
     try:
         with open(path, "rb") as file:
@@ -74,11 +65,8 @@ def read(path: str | os.PathLike) -> list[np.ndarray]:
 def _unpickled(file):
     """The arrays of a pickled list, read as data: nothing in it is looked up or run.
 
-    Knows the instructions of which `np.save` makes lists of arrays, in protocols 2 to 4, and no
-    others. None of them takes more memory than it has bytes in the file.
-
-    Raises:
-        InputError: there are other instructions, functions or objects in it, or it is damaged.
+    Knows only the instructions of which `np.save` makes lists of arrays, in protocols 2 to 4. None
+    of them takes more memory than it has bytes in the file. An InputError tells of any others.
     """
     try:
         with warnings.catch_warnings():

@@ -1,9 +1,7 @@
 """Weights of the original, a list of arrays of its Theano code, into an `R2N2`.
 
-Letters: H W pixels, N grid edge, C channels, F features, O I outputs and inputs, k a kernel's edge.
-Grids are [x, y, z], which the original calls d, h, w.
-
-The original (`models/net.py`) saves a list of arrays in the order in which it made its layers:
+Beside the letters of `r2n2.py`: O I outputs and inputs, k a kernel's edge. The grids' [x, y, z] are
+the original's d, h, w. Its `models/net.py` saves a list in the order in which it made its layers:
 
 | arrays | shapes | here |
 |---|---|---|
@@ -45,14 +43,9 @@ def preset_of(arrays: list[np.ndarray]) -> str:
 
 
 def assign(model, arrays: list[np.ndarray]) -> None:
-    """Gives a model the weights of such a list, once all of them are known to fit.
+    """Gives a model with a 3D-GRU the weights of such a list, once all of them are known to fit.
 
-    Args:
-        model: an `R2N2` with a 3D-GRU, as large as the network that was saved.
-        arrays: in the order and layout of the original.
-
-    Raises:
-        InputError: the arrays are not those of such a network, or some number is not finite.
+    An InputError tells of arrays of another network or size, and of numbers that are not finite.
     """
     if model.recurrence != "gru" or model.gate_input_bias:
         raise InputError(
@@ -85,8 +78,6 @@ def _convs(model, part):
 
 
 def _expected(model):
-    """Names and shapes of the original's arrays, in its order."""
-
     def of_convs(part):
         for name, layer in _convs(model, part):
             *edges, inputs, outputs = layer.kernel.shape
@@ -108,7 +99,6 @@ def _expected(model):
 
 
 def _checked(arrays, expected):
-    """The arrays as float32, if all have the expected shapes and finite numbers."""
     labels = [f"array {n} ({name})" for n, name in enumerate(expected)]
     arrays = [np.asarray(array) for array in arrays]
     received = {label: array.shape for label, array in zip(labels, arrays, strict=False)}
@@ -126,9 +116,6 @@ def _checked(arrays, expected):
             f"{listing(faults)}. Give the list in the order in which the original saved it."
         )
     return [finite_float32(*pair) for pair in zip(arrays, labels, strict=True)]
-
-
-# Layouts
 
 
 def _kernel(array):

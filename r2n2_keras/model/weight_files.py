@@ -30,11 +30,7 @@ def check_file(path) -> None:
 
 
 def npy_header(file) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a `.npy` file; leaves `file` behind its header.
-
-    Raises:
-        ValueError: there is no such header.
-    """
+    """Reads shape and dtype of a `.npy` file; a ValueError where there is no such header."""
     header = np.lib.format
     readers = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
     try:
@@ -47,11 +43,7 @@ def npy_header(file) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def finite_float32(array: np.ndarray, name: str) -> np.ndarray:
-    """The array as native float32.
-
-    Raises:
-        InputError: it holds a NaN, an infinity or a number beyond float32.
-    """
+    """The array as native float32; an InputError if a number is not finite there."""
     with np.errstate(over="ignore", invalid="ignore"):
         array = np.asarray(array, "float32")
     faults = array.size - np.count_nonzero(np.isfinite(array))

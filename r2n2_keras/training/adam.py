@@ -13,9 +13,8 @@ class FusedAdam(keras.optimizers.Adam):
     Keras writes the update as some 15 operations, each of which reads and writes all weights; they
     took a tenth of a training step of the full network on a CPU. The kernel knows no `amsgrad`.
 
-    Unlike Keras's optimizers it takes gradients that are already summed over the replicas. Keras
-    would clip each replica's before it sums them, so that `global_clipnorm` would depend on how
-    many replicas there are.
+    It takes gradients that are already summed over the replicas. Keras would clip each replica's
+    before, so that `global_clipnorm` would depend on how many replicas there are.
 
     Args:
         *args: those of `keras.optimizers.Adam`.
@@ -91,10 +90,6 @@ def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer):
 
     Weights and averages change places, so that neither is rounded nor copied to the host. Hence
     nothing may be trained or saved to a checkpoint inside. To be entered outside of `strategy.run`.
-
-    Args:
-        model: whose trainable weights the optimizer was built with.
-        optimizer: what `make_optimizer` gave.
     """
     averages = getattr(optimizer, "inner_optimizer", optimizer)._averages
 

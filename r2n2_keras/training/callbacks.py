@@ -13,14 +13,7 @@ from r2n2_keras.errors import InputError
 
 
 def load(names):
-    """Makes the callbacks that `--callbacks` names.
-
-    Args:
-        names: "module:factory" each; the factory is called without arguments and gives one or more.
-
-    Raises:
-        InputError: there is no such factory, or it gives something else.
-    """
+    """Makes the callbacks of factories, "module:factory"; an InputError where there are none."""
     return [callback for name in names for callback in _load(name)]
 
 

@@ -1,7 +1,6 @@
 """Checkpoints: all that a run is, in a folder per step that appears only when it is whole.
 
-`checkpoints/step-000000150/state.*` are files of `tf.train.Checkpoint`, which checks a sum of every
-value that it reads.
+`tf.train.Checkpoint` writes its files and checks a sum of every value that it reads.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ class RunState(tf.train.experimental.PythonState):
         return json.dumps(dataclasses.asdict(self))
 
     def deserialize(self, text):
-        """Takes the place of what is there."""
+        """Takes what `serialize` gave."""
         for name, value in json.loads(text).items():
             setattr(self, name, value)
 
@@ -74,11 +73,7 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, state=state)
 
     def save(self) -> bool:
-        """Writes a checkpoint; False where something is not finite: nothing to go on with.
-
-        Raises:
-            InputError: the disk is full, or the folder cannot be written.
-        """
+        """Writes a checkpoint; False if not all is finite, InputError if it cannot be written."""
         if not self.is_finite():
             return False
         path = self._path(self._state.step)
@@ -95,11 +90,7 @@ class Checkpoints:
         return True
 
     def save_model(self) -> None:
-        """Writes the network as it is, without its optimizer.
-
-        Raises:
-            InputError: the disk is full, or the folder cannot be written.
-        """
+        """Writes the network without its optimizer; an InputError if it cannot be written."""
         path = os.path.join(self._workdir, workdir_lib.MODEL)
         # With it, which callbacks look for in the model, the file would be three times as large.
         del self._model.optimizer
@@ -127,8 +118,7 @@ class Checkpoints:
     def restore(self) -> bool:
         """Restores the newest readable checkpoint; False where the run has none yet.
 
-        Raises:
-            InputError: none of those there are can be read, or the run has lost all.
+        Where none of those there are can be read, or the run has lost all, it raises an InputError.
         """
         damaged = {}
         for step in reversed(self.steps()):

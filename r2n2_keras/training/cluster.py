@@ -22,17 +22,11 @@ _SHOWN = 60  # characters of a long text
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The workers of a run.
+    """The workers of a run."""
 
-    Attributes:
-        worker: which of them this process is; the chief is 0.
-        workers: how many there are.
-        addresses: host:port of each, in their order; none where there is one worker.
-    """
-
-    worker: int = 0
-    workers: int = 1
-    addresses: tuple[str, ...] = ()
+    worker: int = 0  # which of them this process is; the chief is 0
+    workers: int = 1  # how many there are
+    addresses: tuple[str, ...] = ()  # host:port of each in order; none for one worker
 
     @property
     def is_chief(self) -> bool:
@@ -41,11 +35,7 @@ class Cluster:
 
 
 def read_cluster(environ: Mapping[str, str] = os.environ) -> Cluster:
-    """Reads the workers from TF_CONFIG; without it, this process trains alone.
-
-    Raises:
-        InputError: TF_CONFIG does not describe workers of which this process is one.
-    """
+    """The workers in TF_CONFIG, this process alone without it; InputError if it is unusable."""
     text = environ.get("TF_CONFIG", "").strip()
     if not text:
         return Cluster()
@@ -113,13 +103,10 @@ def shortened(text: str) -> str:
 
 
 def wait_for_workers(cluster: Cluster, timeout: float) -> None:
-    """Waits until every other worker answers at its address.
+    """Waits until every other worker answers; an InputError where one does not in time.
 
     TensorFlow waits for them, too, but for ever, holding Python's lock: neither signals nor threads
     get through to end it. So TensorFlow is started when all are there.
-
-    Raises:
-        InputError: a worker does not answer in time, or this worker's port is taken.
     """
     own = cluster.addresses[cluster.worker]
     others = [address for address in cluster.addresses if address != own]

@@ -29,14 +29,9 @@ def strategy_for(
 ) -> tf.distribute.Strategy:
     """Makes the strategy that every training step runs under; must come before TensorFlow starts.
 
-    Args:
-        name: "one_device", "mirrored", "multi_worker", or "auto": what workers and devices suggest.
-        cpu_devices: logical devices to split the CPU into.
-        cluster: the workers.
-        worker_timeout: seconds to wait for the other workers; 0: for ever.
-
-    Raises:
-        InputError: name or cpu_devices do not fit the cluster, or a worker did not come.
+    `name` is "one_device", "mirrored", "multi_worker", or "auto": what workers and devices suggest.
+    The CPU is split into `cpu_devices`; a `worker_timeout` of 0 seconds is for ever. An InputError
+    says that these do not fit the cluster, or that a worker did not come.
     """
     if name == "multi_worker" and cluster.workers == 1:
         raise InputError(
@@ -104,13 +99,7 @@ def _exiting_after(seconds, line):
 
 
 def check_batch_size(batch_size: int, replicas: int, parts: int = 1) -> None:
-    """Raises an InputError where a global batch cannot be shared out evenly.
-
-    Args:
-        batch_size: global batch size.
-        replicas: number of devices of all workers.
-        parts: number of parts that each replica computes its samples in.
-    """
+    """Raises an InputError where replicas of so many parts cannot share a batch out evenly."""
     share = replicas * parts
     if batch_size % share == 0:
         return
@@ -128,10 +117,8 @@ def check_batch_size(batch_size: int, replicas: int, parts: int = 1) -> None:
 def distribute(strategy: tf.distribute.Strategy, dataset_of: Callable):
     """The dataset of every replica's share of the batches.
 
-    Args:
-        strategy: the tf.distribute strategy.
-        dataset_of: a function of (worker, workers, parts) that gives a worker's share of every
-            batch, in as many elements as the worker has replicas.
+    `dataset_of` is a function of (worker, workers, parts) that gives a worker's share of every
+    batch, in as many elements as the worker has replicas.
     """
 
     def share(context):
@@ -175,11 +162,7 @@ def text_of(worker: int, strategy, cluster: Cluster, text: str) -> str:
 def check_agreement(strategy, cluster: Cluster, description: str) -> None:
     """Raises an InputError on every worker where one has another description than the chief.
 
-    Args:
-        strategy: the tf.distribute strategy.
-        cluster: the workers.
-        description: what has to be the same everywhere, such as settings and names of objects, in
-            lines; what a user can make sense of first.
+    It lists line by line what has to be the same, what a user can make sense of first.
     """
     if cluster.workers == 1:
         return
@@ -219,9 +202,9 @@ def _sum(strategy, values):
 def explaining_lost_workers(cluster: Cluster):
     """A context in which a worker that is lost is an InputError instead of one of TensorFlow's.
 
-    How soon it comes, with TensorFlow 2.20: at once where the process ended; after some 10 seconds
-    where its machine fell silent, by the heartbeats that all send to the chief. A worker that just
-    takes long, validating or saving, sends them all the same and is waited for.
+    With TensorFlow 2.20 it comes at once where the process ended; after some 10 seconds where its
+    machine fell silent, by the heartbeats that all send to the chief. A worker that just takes
+    long, validating or saving, sends them all the same and is waited for.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """The training loop: one for every tf.distribute strategy.
 
 `Model.fit` is not used, because it does not carry MultiWorkerMirroredStrategy. Keras callbacks run
-here as they do there; what they take for an epoch ends with an evaluation.
+as they do there; what they take for an epoch ends with an evaluation.
 
 A run is a function of its settings and its data: whatever happens in a step depends on the state,
 which a checkpoint holds as a whole, and on the number of the step.
@@ -38,18 +38,10 @@ _SAVING_SHARE = 0.05  # of the time, at most, where checkpoints are due by time
 def train(config, strategy, cluster, parts, callbacks=(), weights=None, summarise=None) -> int:
     """Trains `config.model` on `parts["train"]`, going on where the workdir's run stopped.
 
-    Args:
-        config: the settings; the chief's workdir is open.
-        strategy: the tf.distribute strategy.
-        cluster: the workers.
-        parts: objects of the splits "train" and "val", checked by `check_data`.
-        callbacks: Keras callbacks of the user.
-        weights: what to start from, or None.
-        summarise: the chief calls it after each evaluation with all rows of `metrics.csv` and a
-            few examples, see `Validation.run`; None: nothing is drawn.
-
-    Returns:
-        The signal that stopped training; 0 where it came to its end.
+    `parts` has the objects of "train" and "val", checked by `check_data`; the chief's workdir is
+    open. A new run starts from `weights`, or from fresh ones. After each evaluation the chief calls
+    `summarise` with all rows of `metrics.csv` and a few examples, see `Validation.run`. Returns the
+    signal that stopped training; 0 where it came to its end.
 
     Raises:
         InputError: a file or a checkpoint cannot be used, the loss diverges, a worker is lost.
@@ -75,7 +67,7 @@ class _DivergenceError(Exception):
 
 
 class _Run:
-    """A run: the network, what trains and scores it, and what is kept of it."""
+    """The network, what trains and scores it, and what is kept of it."""
 
     def __init__(self, config, strategy, cluster, parts, weights, summarise):
         self.config = config
@@ -164,7 +156,6 @@ class _Run:
         self._share_state()
 
     def train(self, stop, callbacks):
-        """Trains to the end, or until a worker is told to stop."""
         config, state = self.config, self.state
         self._clock = time.monotonic() - state.seconds
         self._saved_at, self._saving_took = time.monotonic(), 0.0
@@ -299,7 +290,6 @@ class _Run:
         return not distribution.total(self._strategy, self._cluster, stopping)[0]
 
     def _roll_back(self, divergence):
-        """Goes back to the last checkpoint with half the learning rate, or gives up."""
         config, state = self.config, self.state
         rollbacks = state.rollbacks + 1
         names = ", ".join(self._stream.names(divergence.step))
@@ -332,7 +322,6 @@ class _Run:
         return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
 
     def _share_state(self):
-        """Gives every worker the chief's weights, optimizer and state."""
         workers = self._strategy, self._cluster
         variables = [*self._model.weights, *self._optimizer.variables]
         distribution.broadcast(*workers, variables)
@@ -354,12 +343,10 @@ class _Run:
     # === What it prints ===
 
     def print(self, text):
-        """Prints a line, on one of the workers."""
         if self._cluster.is_chief:
             print(text, flush=True)
 
     def print_end(self):
-        """Says how training ended, what was left out, and where things are."""
         left_out = {**self._stream.left_out, **self._validation.left_out}
         if left_out:
             models = "model" if len(left_out) == 1 else "models"

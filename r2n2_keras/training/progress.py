@@ -16,10 +16,6 @@ class ProgressBar(keras.callbacks.Callback):
     """Shows loss, IoU, samples per second, the share of time spent waiting for data, and the end.
 
     The first step of the process is left out of all times: it builds the graph.
-
-    Args:
-        last_step: steps in all.
-        batch_size: samples per step.
     """
 
     def __init__(self, last_step, batch_size):

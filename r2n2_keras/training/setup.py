@@ -35,11 +35,7 @@ def sampling_of(config) -> pipeline.Sampling:
 
 
 def initial_weights(config):
-    """The weights of `--init_from`; None where the run starts from fresh ones, or goes on.
-
-    Raises:
-        InputError: the file cannot be read, or holds another network.
-    """
+    """The weights of `--init_from`, None for a fresh or continued run; an InputError if unfit."""
     goes_on = config.workdir and workdir_lib.has_checkpoint(config.workdir)
     if not config.init_from or (goes_on and not config.overwrite):
         return None
@@ -61,7 +57,7 @@ def initial_weights(config):
 
 
 def to_agree_on(config, replicas, parts):
-    """What has to be the same for all workers, in lines: settings, devices, names of objects."""
+    """What has to be the same for all workers, in lines: settings, devices, object names."""
     # Paths may differ from machine to machine; what they lead to is compared by the names below.
     own = ("workdir", "data_dir", "worker_timeout", "exclude", "split_file", "init_from")
     own = tuple(f"--{name}=" for name in own)

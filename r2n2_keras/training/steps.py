@@ -1,7 +1,4 @@
-"""What one training step computes.
-
-Letters: B batch, T views, H W pixels, C channels, N grid edge.
-"""
+"""What one training step computes."""
 
 import keras
 import tensorflow as tf
@@ -18,14 +15,9 @@ def learning_rate_at(
     drop_every: int = 0,
     drop_factor: float = 0.1,
 ) -> float:
-    """The learning rate of a step: multiplied by `drop_factor` at every drop.
+    """The learning rate of a step, counted from 0: multiplied by `drop_factor` at every drop.
 
-    Args:
-        step: number of steps done before this one.
-        initial: the rate of step 0.
-        drop_steps: steps from which on the rate is lower, in place of `drop_every`.
-        drop_every: number of steps between drops; 0: none.
-        drop_factor: what a drop multiplies the rate by.
+    Drops come every `drop_every` steps or, where that is 0, at the steps `drop_steps`.
     """
     drops = step // drop_every if drop_every else sum(step >= drop for drop in drop_steps)
     return initial * drop_factor**drops
@@ -47,14 +39,9 @@ def make_optimizer(
     float16 has no room for small gradients: under "mixed_float16" the loss is scaled up, as far as
     the gradients stay finite, and steps where they do not are left out.
 
-    Args:
-        learning_rate: may be assigned at any time, as `optimizer.learning_rate`.
-        precision: the Keras dtype policy of the model.
-        l2: weight decay: training also minimises this times the squared norm of the kernels. The
-            original adds 5e-5 times the kernel to its gradient, which is 2.5e-5 here.
-        clip_norm: the gradient of the loss, without that of `l2`, is scaled down to this norm over
-            all weights where it is above. 0: never.
-        ema_decay: of the moving average of the weights, see `FusedAdam`. 0: none is kept.
+    `l2` and `ema_decay` are those of `FusedAdam`. The original adds 5e-5 times the kernel to its
+    gradient, which is an `l2` of 2.5e-5. The gradient of the loss, without that of `l2`, is scaled
+    down to `clip_norm` over all weights where it is above; 0: never.
     """
     adam = FusedAdam(
         learning_rate,
@@ -82,31 +69,21 @@ def make_train_step(
     accumulation_steps=1,
     jit_compile=False,
 ):
-    """A function of a global batch that updates the model.
+    """A function of a global batch that updates the trainable weights of an `R2N2`.
 
-    Args:
-        strategy: the tf.distribute strategy; model and optimizer were made in its scope.
-        model: an `R2N2`. Weights that are not trainable now are left alone.
-        optimizer: of `make_optimizer`, built with the trainable weights.
-        batch_size: global batch size, a multiple of the replicas times `accumulation_steps`.
-        threshold: of the IoU.
-        loss_of: one of `LOSSES`.
-        element_spec: specs of images and voxels, as the distributed dataset has them. Then one
-            graph serves a whole run. Without it the graph, and with it the last bits of the
-            results, depends on the number of views that came first: a run that goes on from a
-            checkpoint would end with other weights than an undisturbed one.
-        accumulation_steps: number of parts that each replica computes its samples in, one after the
-            other, to save memory. The result is that of the whole batch.
-        jit_compile: whether XLA compiles the forward and backward pass, once for every number of
-            views.
+    Model and optimizer were made in the strategy's scope, and the optimizer is built. With the
+    `element_spec` of images and voxels in the distributed dataset, one graph serves a whole run.
+    Without it the graph, and with it the last bits of the results, depends on the number of views
+    that came first: a run that goes on from a checkpoint would end with other weights.
+
+    To save memory each replica computes its samples in `accumulation_steps` parts, one after the
+    other; the result is that of the whole batch. It is a ValueError if they cannot be shared out
+    evenly. With `jit_compile` XLA compiles both passes, once for every number of views.
 
     Returns:
         A function of (images, voxels, stop) that gives one float32 tensor `(3,)`: the loss and the
         IoU, means over the global batch, and the sum of `stop` over the replicas. `stop` is a
         float32 scalar, 1 where this worker is to stop, else 0, so that all stop at the same step.
-
-    Raises:
-        ValueError: the batch cannot be shared out evenly over replicas and parts.
     """
     size, rest = divmod(batch_size, strategy.num_replicas_in_sync * accumulation_steps)
     if rest:

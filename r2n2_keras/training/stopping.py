@@ -13,13 +13,10 @@ class StopRequest:
 
     A second SIGINT ends the process at once, also where a step takes long: signals are awaited in a
     thread, because Python's own handlers run only when TensorFlow has returned.
-
-    Attributes:
-        signal: number of the first signal; 0 while there was none.
     """
 
     def __init__(self):
-        self.signal = 0
+        self.signal = 0  # number of the first signal
 
     def __enter__(self):
         self._wake, wakened = socket.socketpair()

@@ -17,21 +17,12 @@ _AHEAD = 4  # batches
 class TrainingStream:
     """The batches of `pipeline.training_batches`, which names bad samples or goes on without them.
 
-    Where a sample's own views or voxels cannot be used, the next model stands in for it, with views
-    drawn as if it had been its turn. That depends on the files, the seed and the step alone: the
-    other samples stay what they are, and a run that goes on later finds the same.
+    Where a sample's own views or voxels cannot be used and `skip` is set, the next model stands in
+    for it, with views drawn as if it had been its turn. That depends on the files, the seed and the
+    step alone: the other samples stay what they are, and a run that goes on later finds the same.
 
-    Args:
-        objects: the training objects.
-        image_spec: what the network expects to see.
-        grid_edge: cells along an edge of the grids that it predicts.
-        sampling: how samples are drawn.
-        skip: go on without a sample that cannot be used, instead of raising.
-        distribute: makes what is iterated over of a function of (worker, workers, parts) that gives
-            such datasets.
-
-    Attributes:
-        left_out: {name of an object: what is wrong with it}, where others stood in.
+    `distribute` makes what is iterated over of a function of (worker, workers, parts) that gives
+    such datasets.
     """
 
     def __init__(
@@ -51,7 +42,7 @@ class TrainingStream:
         self._distribute = distribute
         self._stand_ins: dict[tuple[int, int], int] = {}
         self._made = None  # (first step, number of stand-ins, dataset): making one takes a while
-        self.left_out: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}  # {name of an object: what is wrong with it}
 
     def dataset(self, first_step: int):
         """The batches from number `first_step` on, distributed, without an end."""
@@ -70,11 +61,7 @@ class TrainingStream:
         return self._made[2]
 
     def batches(self, first_step: int) -> Iterator:
-        """The batches from number `first_step` on.
-
-        Raises:
-            InputError: a file cannot be used and bad samples are not skipped, or no object is left.
-        """
+        """Yields batches; an InputError for a bad file that is not skipped, or if none is left."""
         step = first_step
         while True:
             iterator = iter(self.dataset(step))
@@ -115,7 +102,6 @@ class TrainingStream:
         return pipeline.batch_samples(self._objects, self._sampling, step, self._stand_ins)
 
     def _bad_file(self, sample):
-        """What is wrong with a sample; None where nothing is."""
         one, views = self._objects[sample[0]], sample[1]
         try:
             bad_files.check(one, self._grid_edge, views)

@@ -1,4 +1,4 @@
-"""Scores the validation objects with the network as it is, every worker its share of them."""
+"""Scores of the validation objects by the network as it is."""
 
 import numpy as np
 
@@ -12,11 +12,7 @@ _EXAMPLES = 4  # drawn for TensorBoard
 
 
 class Validation:
-    """Scores the validation objects.
-
-    Attributes:
-        left_out: {name of an object: what is wrong with its files}.
-    """
+    """Scores the validation objects, every worker its share of them."""
 
     def __init__(self, config, strategy, cluster, model, objects):
         # As many as a training sample has at most; drawn with repetitions it may have more.
@@ -29,17 +25,13 @@ class Validation:
         num_views = len(config.view_ids) or self._num_views
         self._eval_step = make_eval_step(model, config.threshold, num_views, LOSSES[config.loss])
         self._batches = None  # of all objects: making the dataset takes a while
-        self.left_out = {}
+        self.left_out = {}  # {name of an object: what is wrong with its files}
 
     def run(self, stop):
-        """Scores all objects, until `stop`, a `StopRequest`, says to stop.
+        """Mean loss, mean IoU and a few examples; None where `stop` tells a worker to stop.
 
-        Returns:
-            Mean loss and mean IoU over the samples, and a few examples of this worker's: (views,
-            true voxels, occupancy, IoU). None where a worker is to stop.
-
-        Raises:
-            BadFile: a file cannot be used, and bad samples are not skipped.
+        Examples are (views, true voxels, occupancy, IoU) of this worker's objects. Where a file
+        cannot be used, and bad samples are not skipped, a BadFile is raised.
         """
         losses, ious, examples = self._score_sound(stop) if self._objects else ([], [], [])
         sums = [np.sum(losses), np.sum(ious), len(losses), bool(stop.signal)]
