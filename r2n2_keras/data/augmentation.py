@@ -21,14 +21,12 @@ _BLOCK = 9
 
 
 class _Part(NamedTuple):
-    """An augmentation.
+    """An augmentation: which random numbers it reads, and what it makes of them.
 
-    Attributes:
-        columns: each picture has an endless row of random numbers; these are read by this
-            augmentation alone. The row is drawn in blocks of nine, each from a seed of its own: one
-            more augmentation, on columns that are free, changes nothing that the others draw.
-        change: function of a `Transform`, the setting and what was drawn, float32 `(..., n)` in
-            [0, 1), that gives the changed `Transform`.
+    `change` takes the `Transform`, the setting and what was drawn, float32 `(..., n)` in [0, 1).
+    Each picture has an endless row of random numbers, of which this augmentation alone reads
+    `columns`. The row is drawn in blocks of nine, each from a seed of its own: one more
+    augmentation, on columns that are free, changes nothing that the others draw.
     """
 
     columns: slice
@@ -69,20 +67,13 @@ _PARTS = {  # the next one reads from column 9 on
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is drawn anew for every picture.
+    """What is drawn anew for every picture."""
 
-    Attributes:
-        random_crop: crop at any place instead of the centre.
-        random_flip: mirror every other picture.
-        random_background: lowest and highest level, 0 to 255, of the background's channels; empty
-            keeps the network's background.
-        color_jitter: brightness, contrast and saturation are multiplied by factors of up to this
-            much more or less than 1.
-    """
-
-    random_crop: bool = False
-    random_flip: bool = False
+    random_crop: bool = False  # crop at any place instead of the centre
+    random_flip: bool = False  # mirror every other picture
+    # Lowest and highest level, 0 to 255, of the background's channels; empty: the network's.
     random_background: tuple[int, ...] = ()
+    # Factors of brightness, contrast and saturation are up to this much more or less than 1.
     color_jitter: float = 0.0
 
     @classmethod
@@ -92,14 +83,9 @@ class Augmentation:
         return cls(**{name: getattr(settings, name) for name in names})
 
     def draw(self, seed, shape):
-        """Draws for some pictures.
+        """Draws for pictures of a shape such as `[B, T]`; the seed is int64 `(2,)`.
 
-        Args:
-            seed: int64 `(2,)`.
-            shape: of the pictures, such as `[B, T]`.
-
-        Returns:
-            float32 `(B, T, n)` in [0, 1), for `transforms`; None where nothing is random.
+        Gives float32 `(B, T, n)` in [0, 1), for `transforms`; None where nothing is random.
         """
         used = self._used()
         if not used:

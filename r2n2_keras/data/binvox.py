@@ -91,15 +91,12 @@ class Voxels:
         return self.data.shape
 
     def to_world(self, ijk, centred: bool = False) -> np.ndarray:
-        """Centres of cells.
+        """Centres of cells, float64 `(..., 3)`: x, y, z in the units of the mesh.
 
         Args:
             ijk: numbers of cells `(..., 3)` along x, y, z, from 0; also outside the grid.
             centred: the grid is centred on the origin, as in ShapeNetVox32, where `translate` is
                 not the grid's corner.
-
-        Returns:
-            float64 `(..., 3)`, x, y, z in the units of the mesh.
 
         Raises:
             InputError: the last axis is not 3, or the scale is not above 0.
@@ -108,15 +105,11 @@ class Voxels:
         return (_triples(ijk, "cells") + 0.5) * cell + corner
 
     def to_ijk(self, points, centred: bool = False) -> np.ndarray:
-        """The cells that hold points; undoes `to_world`.
+        """The cells that hold points `(..., 3)`, int64 `(..., 3)`; undoes `to_world`.
 
-        Args:
-            points: `(..., 3)`, x, y, z in the units of the mesh.
-            centred: see `to_world`.
-
-        Returns:
-            int64 `(..., 3)`. A point outside the grid gets the cell that would hold it: below 0, or
-            `dims` and more. A point between two cells is in the upper one, up to rounding.
+        Points are in the units of the mesh, and `centred` means what it does there. A point outside
+        the grid gets the cell that would hold it: below 0, or `dims` and more. A point between two
+        cells is in the upper one, up to rounding.
 
         Raises:
             InputError: the last axis is not 3, the scale is not above 0, or a point is not finite
@@ -162,13 +155,10 @@ def read(path: str | os.PathLike, axis_order: str = "xzy") -> Voxels:
 
 
 def decode(content: bytes, name: str = "binvox", axis_order: str = "xzy") -> Voxels:
-    """Decodes the bytes of a binvox file.
+    """Decodes the bytes of a whole binvox file, which errors call `name`.
 
-    Args:
-        content: the whole file.
-        name: what an error calls it.
-        axis_order: how the file lists its cells, slowest axis first: "xzy" as the format says, or
-            "xyz". The array is [x, y, z] in either case.
+    `axis_order` is how the file lists its cells, slowest axis first: "xzy" as the format says, or
+    "xyz". The array is [x, y, z] in either case.
 
     Raises:
         InputError: the bytes are not a whole binvox file; found before the grid is allocated.
@@ -182,18 +172,9 @@ def decode(content: bytes, name: str = "binvox", axis_order: str = "xzy") -> Vox
 def check(
     content: bytes, name: str = "binvox", axis_order: str = "xzy"
 ) -> tuple[tuple[int, int, int], int]:
-    """Tells whether `decode` takes the bytes, without making the grid.
+    """The numbers of cells along x, y, z and of occupied cells, without making the grid.
 
-    Args:
-        content: the whole file.
-        name: what an error calls it.
-        axis_order: see `decode`.
-
-    Returns:
-        The number of cells along x, y, z, and how many cells are occupied.
-
-    Raises:
-        InputError: as `decode` does.
+    It takes what `decode` takes, and raises an InputError where that does.
     """
     axes = _axes(axis_order)
     sizes, _, _, values, counts = _parse(content, name)
@@ -202,14 +183,9 @@ def check(
 
 
 def encode(voxels: Voxels, axis_order: str = "xzy") -> bytes:
-    """The bytes of a binvox file that holds `voxels`.
+    """The bytes of a binvox file; see `decode`. What is not bool is occupied where it is not 0.
 
-    Args:
-        voxels: what is not bool counts as occupied where it is not 0.
-        axis_order: how the file lists its cells; see `decode`.
-
-    Raises:
-        InputError: the grid is no grid, or what `decode` would not take.
+    Raises an InputError where the grid is no grid, or what `decode` would not take.
     """
     axes = _axes(axis_order)
     shape = voxels.data.shape
@@ -318,13 +294,11 @@ def _words(key, found, name):
 
 
 def _shown(lines):
-    """Lines of a header for an error: the first few, each cut, without bytes that are not ASCII."""
     shown = [ascii(line.strip()[:60].decode("latin-1")) for line in lines[:3]]
     return " and ".join(shown) or "none"
 
 
 def _axes(axis_order):
-    """The axes x, y, z in the order of the file; also the other way around."""
     if axis_order not in _AXES:
         raise InputError(
             f"Expected axis_order {' or '.join(map(repr, _AXES))}, received {axis_order!r}. Say "

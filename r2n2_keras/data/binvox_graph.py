@@ -1,7 +1,4 @@
-"""Decodes binvox files inside the TensorFlow graph.
-
-Letter: N grid edge.
-"""
+"""Decodes binvox files inside the TensorFlow graph. Letter: N grid edge."""
 
 import tensorflow as tf
 
@@ -17,17 +14,11 @@ from r2n2_keras.data.binvox import (
 
 
 def decode(content, grid_edge):
-    r"""Decodes a binvox file; the graph's twin of `r2n2_keras.data.binvox.decode`.
+    r"""Decodes a binvox file, a scalar string, to float32 `(N, N, N)` of 0 and 1, [x, y, z].
 
-    The two take the same files, but for the size and the empty grid, and make the same grids.
-
-    Args:
-        content: scalar string, the bytes of the file. Nothing is allocated by what its header
-            claims or its runs sum to.
-        grid_edge: cells along each axis that the network predicts.
-
-    Returns:
-        float32 `(N, N, N)` of 0 and 1, [x, y, z].
+    The graph's twin of `r2n2_keras.data.binvox.decode`: the two take the same files, but for the
+    size and the empty grid, and make the same grids. Nothing is allocated by what the header claims
+    or the runs sum to.
 
     Raises:
         tf.errors.InvalidArgumentError: the bytes are not a binvox file of that size with at least
@@ -89,7 +80,6 @@ def _header_size(start, grid_edge):
 
 
 def _matched(content, pattern):
-    """How many bytes a pattern matches."""
     rest = tf.strings.regex_replace(content, pattern, "", replace_global=False)
     return tf.strings.length(content) - tf.strings.length(rest)
 

@@ -20,20 +20,14 @@ PNG = b"\x89PNG"
 class Transform(NamedTuple):
     """How a view is cropped, mirrored and coloured; the defaults are those of evaluation.
 
-    Those of several views are one `Transform`, whose tensors have a further axis `(T, ...)` in
-    front.
-
-    Attributes:
-        crop: (down, right) in [0, 1): which of the possible crops. None: the centre.
-        mirrored: scalar bool, left for right. None: no.
-        background: float `(3,)`, 0 to 255. None: the network's.
-        colour: float `(3, 3)` and a scalar: the object's RGB in [0, 1] becomes `rgb @ a + b`; what
-            is composited of it is cut to [0, 1]. None: unchanged.
+    Those of several views are one `Transform`, whose tensors begin with a further axis `(T, ...)`.
     """
 
-    crop: object = None
-    mirrored: object = None
-    background: object = None
+    crop: object = None  # (down, right) in [0, 1): which of the possible crops; None: the centre
+    mirrored: object = None  # scalar bool, left for right; None: no
+    background: object = None  # float `(3,)`, 0 to 255; None: the network's
+    # Float `(3, 3)` and a scalar: the object's RGB in [0, 1] becomes `rgb @ a + b`; what is
+    # composited of it is cut to [0, 1]. None: unchanged.
     colour: object = None
 
     def of(self, view):
@@ -49,22 +43,11 @@ CENTRE_CROP = Transform()
 
 
 def decode_renderings(contents, count, spec, transforms=CENTRE_CROP):
-    """Decodes PNG renderings into what a network takes; see `to_view`.
+    """Decodes PNG renderings, string `(T,)`, to float32 `(T, H, W, C)` in [0, 1]; see `to_view`.
 
-    Where all of them can be cropped, which is the rule, their size is told from the files' headers,
-    and what is drawn or checked once for all of them is not done for each.
-
-    Args:
-        contents: PNG files, string `(T,)`.
-        count: T, known beforehand.
-        spec: the `ImageSpec` of the network.
-        transforms: how to crop and colour each of them.
-
-    Returns:
-        float32 `(T, H, W, C)` in [0, 1].
-
-    Raises:
-        tf.errors.InvalidArgumentError: see `decode_png`.
+    T is `count`. Where all of them can be cropped, which is the rule, their size is told from the
+    files' headers, and what is drawn or checked once for all of them is not done for each. Errors
+    are those of `decode_png`.
     """
     edges, depths = _png_header(contents)
     margins = edges - spec.image_size
@@ -90,11 +73,7 @@ def decode_renderings(contents, count, spec, transforms=CENTRE_CROP):
 
 
 def decode_png(content):
-    """Decodes a PNG into uint8 `(H, W, 4)`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: it is no PNG, is damaged, or is larger than `MAX_PNG_EDGE`.
-    """
+    """A PNG as uint8 `(H, W, 4)`; InvalidArgumentError where it is damaged or too large."""
     _, depth = _png_header(content)
     pixels = tf.ensure_shape(tf.io.decode_png(content, channels=4), (None, None, 4))
     # TensorFlow makes opaque pixels as deep as the colours: 1 of 255 for black and white.
@@ -122,16 +101,9 @@ def _png_header(contents):
 def decode_picture(content, spec, max_pixels=None):
     """Decodes any picture that TensorFlow knows into what a network takes; see `to_view`.
 
-    Grey, grey with alpha, RGB and RGBA are told apart by their channels; of an animation the
-    first picture counts.
-
-    Args:
-        content: scalar string, the bytes of the file.
-        spec: the `ImageSpec` of the network.
-        max_pixels: most pixels that a JPEG, BMP, GIF or WebP may have; None: any number.
-
-    Raises:
-        tf.errors.InvalidArgumentError: it is no such picture, is damaged or too large.
+    Grey, grey with alpha, RGB and RGBA are told apart by their channels; of an animation the first
+    picture counts. All but a PNG may have `max_pixels` at most; None: any number. What is no such
+    picture, is damaged or too large raises tf.errors.InvalidArgumentError.
     """
     # By itself, as `decode_image` loses a colour that a PNG names as transparent.
     is_png = tf.equal(tf.strings.substr(content, 0, 4), PNG)
@@ -140,7 +112,6 @@ def decode_picture(content, spec, max_pixels=None):
 
 
 def _decode_other(content, max_pixels):
-    """A JPEG, BMP, GIF or WebP as uint8 `(H, W, 4)`."""
     checks = [picture_limits.is_no_jpeg_xl(content)]
     if max_pixels is not None:
         checks.append(picture_limits.check(content, max_pixels))
@@ -159,20 +130,12 @@ def _with_alpha(pixels):
 
 
 def to_view(rgba, spec, transform=CENTRE_CROP):
-    """Turns a decoded picture into what a network takes.
+    """Turns a picture into what a network takes, float32 `(H, W, C)` in [0, 1].
 
-    A picture that is at most `CROP_MARGIN` pixels larger than a view is cropped, as the original
-    crops its renderings of 137 pixels to 127; any other that does not fit is scaled whole.
-
-    Args:
-        rgba: uint8 `(H, W, 4)`, alpha not premultiplied.
-        spec: the `ImageSpec` of the network. With 3 channels the background shows behind
-            transparent pixels and beside pictures that are not square; 4 channels keep raw RGBA,
-            as the notebook does.
-        transform: how to crop and colour it; RGBA keeps its colours.
-
-    Returns:
-        float32 `(H, W, C)` in [0, 1].
+    It is uint8 `(H, W, 4)`, alpha not premultiplied. If it is `CROP_MARGIN` pixels larger, at most,
+    it is cropped, as the original crops its renderings of 137 pixels to 127; any other that does
+    not fit is scaled whole. With 3 channels the background shows behind transparent pixels and
+    beside pictures that are not square; 4 channels keep raw RGBA, as the notebook does.
     """
     words = _words(rgba)
     size = tf.shape(words)

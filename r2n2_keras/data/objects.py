@@ -42,18 +42,11 @@ class Files(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """One object of the data set: its renderings and its voxels.
+    """One object of the data set: its renderings and its voxels."""
 
-    Attributes:
-        synset_id: WordNet id of the category, such as "03001627".
-        model_id: ShapeNet id.
-        views: names of the renderings without `.png`, sorted.
-        files: where they lie.
-    """
-
-    synset_id: str
-    model_id: str
-    views: tuple[str, ...]
+    synset_id: str  # WordNet id of the category, such as "03001627"
+    model_id: str  # ShapeNet id
+    views: tuple[str, ...]  # names of the renderings without `.png`, sorted
     files: Files
 
     @property
@@ -74,15 +67,10 @@ class Object:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """Objects, dealt to the parts of a split.
+    """Objects, dealt to the parts of a split."""
 
-    Attributes:
-        parts: objects of "train", "val" and "test", each sorted by synset and model id.
-        split_rule: the rule that dealt them, in words.
-    """
-
-    parts: dict[str, list[Object]]
-    split_rule: str
+    parts: dict[str, list[Object]]  # "train", "val", "test", each sorted by synset and model id
+    split_rule: str  # the rule that dealt them, in words
 
     @property
     def objects(self) -> list[Object]:
@@ -94,8 +82,7 @@ class DataSet:
 def check_categories(categories: Iterable[str], present: Collection[str], place: str) -> set[str]:
     """Synset ids of categories given by name or synset id.
 
-    Raises:
-        InputError: a category is not among `present`, the synset ids at `place`.
+    Raises an InputError where one is not among `present`, the synset ids at `place`.
     """
     absent = [c for c in categories if SYNSET_IDS.get(c, c) not in present]
     if absent:

@@ -26,11 +26,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a picture.
-
-    Raises:
-        InputError: there is no such file, or it takes TensorFlow I/O to read it.
-    """
+    """The bytes of a picture at a path or URL; an InputError where it cannot be read."""
     remote.require(path)
     try:
         return remote.read(path)
@@ -43,31 +39,17 @@ def read_file(path: str) -> bytes:
 
 
 def read_views(pictures, spec) -> np.ndarray:
-    """Decodes pictures of one object.
+    """Decodes pictures of one object, each a name and bytes, to float32 `(T, H, W, C)` in [0, 1].
 
-    Args:
-        pictures: pairs of a name, for messages, and the bytes of the file: PNG, JPEG, BMP, GIF,
-            WebP, TIFF or AVIF.
-        spec: the `ImageSpec` of the network.
-
-    Returns:
-        float32 `(T, H, W, C)`, in [0, 1].
-
-    Raises:
-        InputError: a file is not a picture, is damaged or too large.
+    Raises an InputError where a file is not a picture of a known format, is damaged or too large.
     """
     return np.stack([_view(name, content, spec) for name, content in pictures])
 
 
 def decode_views(image_bytes, spec):
-    """The same for encoded pictures in a graph, none of more than `MAX_PIXELS`.
+    """Decodes pictures in a graph, string `(B, T)`, to float32 `(B, T, H, W, C)`.
 
-    Args:
-        image_bytes: string `(B, T)`: PNG, JPEG, BMP, GIF, and from TensorFlow 2.20 on WebP.
-        spec: the `ImageSpec` of the network.
-
-    Returns:
-        float32 `(B, T, H, W, C)`.
+    They are PNG, JPEG, BMP, GIF, and from TensorFlow 2.20 on WebP, of at most `MAX_PIXELS` each.
     """
     views = tf.map_fn(
         lambda content: images.decode_picture(content, spec, MAX_PIXELS),
@@ -103,7 +85,6 @@ def _decode(content, spec):
 
 
 def _is_for_pillow(content):
-    """Whether a picture is WebP, TIFF or AVIF, told by its first bytes."""
     # An AVIF file says so first, or among the formats that it agrees with.
     brands = content[8 : int.from_bytes(content[:4], "big")] if content[4:8] == b"ftyp" else b""
     return (
@@ -115,11 +96,7 @@ def _is_for_pillow(content):
 
 
 def _decode_by_pillow(content):
-    """uint8 `(H, W, 4)`, upright, alpha not premultiplied; the first of several pictures.
-
-    Raises:
-        ValueError: the picture is damaged, or its samples have more than 16 bits.
-    """
+    """uint8 `(H, W, 4)`, upright, alpha not premultiplied; the first of several pictures."""
     try:
         with _opened(content) as picture:
             picture = ImageOps.exif_transpose(picture)

@@ -19,12 +19,8 @@ _JPEG_XL = (b"\xff\n", b"\0\0\0\x0cJXL ")  # bare, and in a container
 def check(content, max_pixels: int):
     """An assertion for `tf.control_dependencies`: a JPEG, BMP, GIF or WebP is within bounds.
 
-    Args:
-        content: scalar string, the bytes of the file; of another kind it holds nothing back.
-        max_pixels: most pixels, of all frames together.
-
-    Raises:
-        tf.errors.InvalidArgumentError: it is not; when the graph runs.
+    It may have `max_pixels`, of all frames together. Files of another kind pass. Where it does not
+    hold, the graph raises tf.errors.InvalidArgumentError when it runs.
     """
     pixels = tf.case(
         [
@@ -38,12 +34,9 @@ def check(content, max_pixels: int):
 
 
 def is_no_jpeg_xl(content):
-    """An assertion: not JPEG XL, which TensorFlow decodes from 2.21 on.
+    """An assertion, as `check` gives: not JPEG XL, which TensorFlow decodes from 2.21 on.
 
     The size of such a picture stands in bits that take a decoder to read, so nothing bounds it.
-
-    Raises:
-        tf.errors.InvalidArgumentError: it is JPEG XL; when the graph runs.
     """
     starts = [_starts(content, 0, text) for text in _JPEG_XL]
     return tf.debugging.Assert(~tf.reduce_any(starts), ["picture: JPEG XL, which is not read"])

@@ -33,22 +33,12 @@ StandIns = Mapping[tuple[int, int], int]
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """What a training sample is drawn from.
+    """What a training sample is drawn from."""
 
-    Attributes:
-        batch_size: samples per step, over all workers.
-        view_range: fewest and most views; one number is drawn for all samples of a step.
-        view_ids: these renderings, in this order, instead of drawn ones.
-        view_sampling: "without_replacement", "with_replacement", or "first": the first ones in
-            order.
-        seed: of all that is drawn.
-        augmentation: what varies besides.
-    """
-
-    batch_size: int
-    view_range: tuple[int, int]
-    view_ids: tuple[int, ...] = ()
-    view_sampling: str = "without_replacement"
+    batch_size: int  # samples per step, over all workers
+    view_range: tuple[int, int]  # fewest and most; one number is drawn for all samples of a step
+    view_ids: tuple[int, ...] = ()  # these renderings, in this order, instead of drawn ones
+    view_sampling: str = "without_replacement"  # or "with_replacement", or "first": the first ones
     seed: int = 0
     augmentation: Augmentation = NO_AUGMENTATION
 
@@ -85,12 +75,8 @@ class Sampling:
     def view_indices(self, step, num_views, available, most):
         """Which of its object's renderings every sample of a batch shows: int32 `(B, T)`.
 
-        Args:
-            step: number of the batch.
-            num_views: T.
-            available: how many renderings each sample's object has, int32 `(B,)`.
-            most: how many renderings any object has. Not any of the batch: a sample's views must
-                not depend on its neighbours.
+        `available`, int32 `(B,)`, is how many renderings each sample's object has, `most` how many
+        any object has. Not any of the batch: a sample's views must not depend on its neighbours.
         """
         if self.view_sampling == "first":
             return tf.tile(tf.range(num_views)[None, :], [self.batch_size, 1])
@@ -128,29 +114,13 @@ def training_batches(
     parts: int = 1,
     stand_ins: StandIns = MappingProxyType({}),
 ) -> tf.data.Dataset:
-    """Batches number `first_step` to `steps - 1` of a shuffled, endless stream.
+    """Batches number `first_step` to `steps - 1` of a shuffled stream, which has no end of its own.
 
-    Every model comes once per epoch, in an order of that epoch's own.
-
-    Args:
-        objects: the training objects.
-        image_spec: what the network expects to see.
-        sampling: how samples are drawn.
-        grid_edge: N, cells along an edge of the voxels that the network predicts.
-        first_step: number of the first batch.
-        steps: number after the last batch; None is no end.
-        worker: which worker this is. Each gets an equal share of every batch, in order.
-        workers: how many there are.
-        parts: in how many elements of the dataset a worker's share comes, one for each of its
-            devices.
-        stand_ins: numbers of the objects that take the place of samples that cannot be used.
-
-    Returns:
-        A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`.
-
-    Raises:
-        InputError: there is no object, one lacks views that are asked for, or a batch cannot be
-            shared evenly.
+    They are images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`. Every model comes
+    once per epoch, in an order of that epoch's own. Each worker gets an equal share of every batch,
+    in order, in `parts` elements of the dataset: one for each of its devices. `stand_ins` are the
+    objects that take the place of samples that cannot be used. Raises an InputError where there is
+    no object, one lacks views that are asked for, or a batch cannot be shared evenly.
     """
     if not objects:
         raise InputError("Expected at least one training model, received none. Give more data.")
@@ -232,9 +202,8 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Every model once, in order, with its first `num_views` renderings (or those of `view_ids`).
 
-    Returns:
-        A dataset of images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`; the last
-        batch may be smaller.
+    They come as images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`; the last batch
+    may be smaller.
     """
     require_views(objects, num_views, view_ids, flag="--eval_views or --num_views")
     table = objects[0].files.table(objects)
@@ -270,17 +239,9 @@ def voxel_batches(
 
 
 def _decode(contents, count, image_spec, augmentation=NO_AUGMENTATION, draws=None):
-    """Decodes the views of a sample.
+    """Decodes the PNG files of a sample, string `(T,)`, to float32 `(T, H, W, C)`.
 
-    Args:
-        contents: PNG files, string `(T,)`.
-        count: T where it is known beforehand, else None.
-        image_spec: what the network expects to see.
-        augmentation: what is random.
-        draws: what it drew, a row for each view, or None.
-
-    Returns:
-        float32 `(T, H, W, C)`.
+    `count` is T where it is known beforehand, else None; `draws` has a row for each view.
     """
     if count and count <= _MAX_UNROLLED:
         # A loop in the graph costs a seventh of the time to decode a picture.
@@ -305,14 +266,7 @@ def view_name(view: int) -> str:
 
 
 def require_views(objects: Sequence[Object], count: int, view_ids: Sequence[int], flag: str):
-    """Raises an InputError where an object lacks views.
-
-    Args:
-        objects: the objects to look at.
-        count: how many views each must have, where `view_ids` is empty.
-        view_ids: the views that each must have.
-        flag: what to lower, in words.
-    """
+    """Raises an InputError where an object lacks one of `view_ids`, or else has too few views."""
     fixed = [view_name(view) for view in view_ids]
     for one in objects:
         missing = [view for view in fixed if view not in one.views]

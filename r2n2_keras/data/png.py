@@ -50,9 +50,8 @@ class Header(NamedTuple):
 def check(content: bytes) -> Header:
     """Reads a PNG file to its end: chunks, checksums, the compressed pixels and their filters.
 
-    Raises:
-        ValueError: it is broken, or larger than `MAX_PNG_EDGE` along an edge; the message says what
-            was expected and what was received.
+    Raises a ValueError that says what was expected and what was received where it is broken, or
+    larger than `MAX_PNG_EDGE` along an edge.
     """
     if not content.startswith(_SIGNATURE):
         received = f"{len(content)} bytes that begin with {content[:8]!r}"
@@ -85,7 +84,6 @@ def _broken(what):
 
 
 def _chunks(content):
-    """Names and data of the chunks up to the last one."""
     name, position = b"", len(_SIGNATURE)
     while name != b"IEND":
         size = int.from_bytes(content[position : position + 4], "big")

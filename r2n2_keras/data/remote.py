@@ -26,15 +26,10 @@ _used = set()
 
 
 def require(path: str, writing: bool = False) -> None:
-    """Makes sure that TensorFlow can open a path.
+    """Makes sure that TensorFlow can open a path or a URL; whether it exists is not asked.
 
-    Args:
-        path: a file or a folder, as a path or a URL. Whether it exists is not asked.
-        writing: it is to be written.
-
-    Raises:
-        InputError: its scheme is unknown or cannot be written, or the extra that opens it is not
-            installed.
+    Raises an InputError where its scheme is unknown or cannot be written, or the extra that opens
+    it is not installed.
     """
     scheme = _scheme(path)
     if not scheme:
@@ -62,14 +57,7 @@ def used() -> frozenset[str]:
 
 
 def tensorflow_io(purpose: str):
-    """The module `tensorflow_io`; to import it is to give TensorFlow its file systems.
-
-    Args:
-        purpose: what it is needed for, for the message.
-
-    Raises:
-        InputError: it is not installed, or does not load into this TensorFlow.
-    """
+    """The module that gives TensorFlow its file systems; an InputError where it does not load."""
     import tensorflow as tf
 
     try:
@@ -101,13 +89,8 @@ def isfile(path: str) -> bool:
 def listdir(folder: str, pipes: bool = True) -> list[str]:
     """Sorted names in a folder; object stores add a slash to those of folders.
 
-    Args:
-        folder: a path or URL.
-        pipes: also those of local pipes and devices, which to read might never end.
-
-    Raises:
-        OSError: it cannot be read.
-        UnicodeDecodeError: a name is no UTF-8.
+    Without `pipes` those of local pipes and devices are not among them: to read one might never
+    end. Raises an OSError where it cannot be read, a UnicodeDecodeError where a name is no UTF-8.
     """
     if _scheme(folder):
         with os_errors(folder):
@@ -121,11 +104,7 @@ def listdir(folder: str, pipes: bool = True) -> list[str]:
 
 
 def open_file(path: str):
-    """A file, open for reading bytes.
-
-    Raises:
-        OSError: it cannot be opened; it is a pipe or a device.
-    """
+    """A file, open for reading bytes; an OSError where it cannot be, as of a pipe or a device."""
     if _scheme(path):
         with os_errors(path):
             return _gfile().GFile(path, "rb")
@@ -135,21 +114,13 @@ def open_file(path: str):
 
 
 def read(path: str, most: int = -1) -> bytes:
-    """The bytes of a file, `most` of them where that is not negative.
-
-    Raises:
-        OSError: it cannot be read; it is a pipe or a device.
-    """
+    """The bytes of a file, `most` of them where that is not negative; errors as of `open_file`."""
     with os_errors(path), open_file(path) as file:
         return file.read(most)
 
 
 def size(path: str) -> int:
-    """Bytes of a file; 0 over http, where that is not known.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-    """
+    """Bytes of a file; 0 over http, where that is not known. An OSError where it cannot be read."""
     scheme = _scheme(path)
     if not scheme:
         return os.path.getsize(path)
@@ -160,10 +131,8 @@ def size(path: str) -> int:
 def has_size(path: str, expected: int) -> bool:
     """Whether a file has that many bytes, above 0; over http by asking for its end.
 
-    Raises:
-        InputError: an HTTP server has no such file, or answers no range requests, without which
-            nothing large can be read.
-        OSError: there is no such file, or it cannot be read.
+    Raises an OSError where it cannot be read; an InputError where an HTTP server has no such file,
+    or answers no range requests, without which nothing large can be read.
     """
     if _scheme(path) not in _HTTP:
         return size(path) == expected
@@ -201,7 +170,7 @@ def os_errors(path: str):
 
 
 def _is_pipe(path):
-    """Whether a local path is neither a file nor a folder, but is there."""
+    """Whether a local path is there, but neither a file nor a folder."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 

@@ -50,18 +50,11 @@ INDEX_COLUMNS = ("split", "synset_id", "model_id", "shard", "offset", "views", "
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A record of an object.
+    """A record of an object."""
 
-    Attributes:
-        shard: path of the TFRecord file.
-        offset: where the record begins in it, in bytes.
-        views: names of the views that it holds.
-        has_voxels: whether it holds the voxels.
-    """
-
-    shard: str
-    offset: int
-    views: tuple[str, ...]
+    shard: str  # path of the TFRecord file
+    offset: int  # where the record begins in it, in bytes
+    views: tuple[str, ...]  # names of the views that it holds
     has_voxels: bool
 
     @property
@@ -70,11 +63,7 @@ class Record:
         return f"{self.shard} (record at byte {self.offset})"
 
     def read(self, views: Sequence[str]) -> tuple[list[bytes], bytes]:
-        """The bytes of renderings that it holds, and of its voxels, empty where it has none.
-
-        Raises:
-            OSError: there is no whole record.
-        """
+        """The bytes of renderings and of voxels, if any; an OSError where the record is damaged."""
         from r2n2_keras.data import tables  # TensorFlow is only needed from here on
 
         with remote.os_errors(self.shard):
@@ -89,15 +78,10 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class ShardFiles:
-    """Where an object of prepared data lies.
+    """Where an object of prepared data lies."""
 
-    Attributes:
-        name: the object's, "synset_id/model_id".
-        records: in the order of their writing.
-    """
-
-    name: str
-    records: tuple[Record, ...]
+    name: str  # the object's, "synset_id/model_id"
+    records: tuple[Record, ...]  # in the order of their writing
 
     def record_of(self, view: str) -> Record:
         """The record that holds a view."""
@@ -147,8 +131,7 @@ def is_prepared(data_dir: str) -> bool:
 def read_manifest(data_dir: str) -> dict:
     """The manifest of prepared data; checks that the shards have the sizes that it names.
 
-    Raises:
-        InputError: the manifest or a shard is damaged, or of another version.
+    Raises an InputError where the manifest or a shard is damaged, or of another version.
     """
     path = posixpath.join(data_dir, MANIFEST)
     content = _read(path)
@@ -188,15 +171,10 @@ def read_manifest(data_dir: str) -> dict:
 def read_prepared(
     data_dir: str, categories: Collection[str] = (), excluded: Collection[Key] = ()
 ) -> DataSet:
-    """The objects of prepared data.
+    """The objects of prepared data in a folder or URL, but for `excluded` ones.
 
-    Args:
-        data_dir: the folder, or a URL.
-        categories: names or synset ids to keep; empty keeps all.
-        excluded: objects to leave out.
-
-    Raises:
-        InputError: the folder is damaged, or no object is left.
+    `categories` are names or synset ids; empty keeps all. Raises an InputError where the folder is
+    damaged, or no object is left.
     """
     manifest = read_manifest(data_dir)
     rows = read_index(data_dir, manifest)
@@ -217,11 +195,7 @@ def read_prepared(
 
 
 def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Record]]:
-    """The records of every object, by (split, (synset id, model id)), in the order of the index.
-
-    Raises:
-        InputError: the index is damaged.
-    """
+    """Records by (split, key), in the order of the index; an InputError where it is damaged."""
     path = posixpath.join(data_dir, INDEX)
     content = _read(path)
     names = [shard["name"] for shard in manifest["shards"]]

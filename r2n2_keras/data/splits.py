@@ -30,19 +30,10 @@ from r2n2_keras.files import replacing
 def assign(
     keys: Iterable[Key], rule: str = "r2n2", split_file: str = "", split_seed: int = 0
 ) -> dict[Key, str]:
-    """Deals models to the parts of a split.
+    """Deals models to the parts of a split by the rule "r2n2", "pix2vox" or "random".
 
-    Args:
-        keys: all models that there are.
-        rule: "r2n2", "pix2vox" or "random".
-        split_file: for "pix2vox", its `ShapeNet.json`.
-        split_seed: for "random".
-
-    Returns:
-        The part of every model; without those that "pix2vox" does not name.
-
-    Raises:
-        InputError: the split file cannot be used.
+    `keys` are all models that there are. "pix2vox" reads its `ShapeNet.json`, the `split_file`; the
+    models that it does not name have no part. Raises an InputError where it cannot be used.
     """
     keys = sorted(set(keys))
     if rule == "pix2vox":
@@ -73,11 +64,7 @@ def assign(
 
 
 def describe(rule: str, split_file: str = "", split_seed: int = 0) -> str:
-    """A rule in words that tell it from every other.
-
-    Raises:
-        InputError: the split file cannot be read.
-    """
+    """A rule in words that tell it from every other; an InputError for an unreadable split file."""
     if rule == "pix2vox":
         checksum = hashlib.sha256(_read(split_file, "--split_file").encode()).hexdigest()
         return f"pix2vox ({split_file.rpartition('/')[2]}, sha256 {checksum[:8]})"
@@ -85,11 +72,7 @@ def describe(rule: str, split_file: str = "", split_seed: int = 0) -> str:
 
 
 def read_pix2vox(path: str) -> list[tuple[Key, str]]:
-    """The models that a `ShapeNet.json` of Pix2Vox names, and their parts.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """Models and parts in a `ShapeNet.json` of Pix2Vox; an InputError where it cannot be read."""
     content = _read(path, "--split_file")
     names = []
     try:
@@ -109,7 +92,6 @@ def read_pix2vox(path: str) -> list[tuple[Key, str]]:
 
 
 def _read(path, flag):
-    """The text of a file or URL."""
     remote.require(path)
     try:
         return remote.read(path).decode("utf-8-sig")
@@ -147,11 +129,7 @@ def limited(parts: dict[Key, str], limit: int) -> dict[Key, str]:
 
 
 def read_exclusions(path: str) -> set[Key]:
-    """The models that a file of lines `synset_id/model_id` names; `#` begins a comment.
-
-    Raises:
-        InputError: the file cannot be read or a line is no model.
-    """
+    """The models in a file of `synset_id/model_id # comment`; bad lines raise an InputError."""
     if not path:
         return set()
     lines = [line.partition("#")[0] for line in _read(path, "--exclude").splitlines()]
@@ -168,14 +146,7 @@ def read_exclusions(path: str) -> set[Key]:
 def split_objects(
     objects: Sequence[Object], all_keys: Iterable[Key], rule: str = "r2n2", **settings
 ) -> DataSet:
-    """Deals the objects of a tree; see `assign` for the rules and their settings.
-
-    Args:
-        objects: the objects to deal.
-        all_keys: all that there are, those left out included.
-        rule: name of the rule.
-        **settings: of the rule.
-    """
+    """Deals the objects of a tree as `assign` deals `all_keys`, those left out included."""
     parts = assign(all_keys, rule, **settings)
     dealt = {split: [] for split in SPLITS}
     for one in sorted(objects, key=lambda one: one.key):
@@ -192,15 +163,10 @@ def save_split(path: str, data: DataSet) -> None:
 
 
 def load_split(path: str, objects: Collection[Object], complete: bool = False) -> DataSet:
-    """The models that a saved split names, as far as they are among `objects`.
+    """The models that a file of `save_split` names, as far as they are among `objects`.
 
-    Args:
-        path: the file that `save_split` wrote.
-        objects: the objects of the data.
-        complete: every model that the split names must be there.
-
-    Raises:
-        InputError: the file is missing or is not a saved split, or the data are not complete.
+    Raises an InputError where the file is no saved split, or, if it must be `complete`, where one
+    of its models is not there.
     """
     try:
         with open(path) as file:

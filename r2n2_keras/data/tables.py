@@ -91,7 +91,7 @@ class ShardTable:
         return read_record(shard, self._offsets[record], views)
 
     def _gather(self, index, views):
-        """The same for an object of several records."""
+        """The same as `_read` for an object of several records."""
         records = tf.strings.to_number(tf.strings.split(self._records_of_views[index]), tf.int32)
         names, _ = self.views(index[None])
         same = tf.cast(views[:, None] == names, tf.int32)
@@ -105,19 +105,11 @@ class ShardTable:
 
 
 def read_record(shard, offset, views):
-    """Reads one record of prepared data in the graph, or eagerly.
+    """Reads the record that begins at an offset in a TFRecord file, in the graph or eagerly.
 
-    Args:
-        shard: scalar string, path of a TFRecord file.
-        offset: scalar int64, where the record begins.
-        views: string `(T,)`, names of views that it holds.
-
-    Returns:
-        The bytes of the renderings, string `(T,)`, and of the voxels, scalar string, empty where
-        the record has none.
-
-    Raises:
-        tf.errors.DataLossError: there is no whole record.
+    Gives the bytes of the named views, string `(T,)`, all of which it must hold, and of the voxels,
+    scalar string, empty where the record has none. Raises tf.errors.DataLossError where there is no
+    whole record.
     """
     record = tf.raw_ops.TFRecordDatasetV2(
         filenames=tf.reshape(shard, [1]),

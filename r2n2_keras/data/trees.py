@@ -62,12 +62,7 @@ def recognise(path: str) -> tuple[FileType, Key, str]:
 
 @dataclasses.dataclass(frozen=True)
 class TreeFiles:
-    """Where an object of the official tree lies.
-
-    Attributes:
-        renderings_path: folder that holds the renderings.
-        voxels_path: path of the binvox file.
-    """
+    """Where an object of the official tree lies: a folder of renderings, and a binvox file."""
 
     renderings_path: str
     voxels_path: str
@@ -93,12 +88,7 @@ class TreeFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Roots:
-    """The two folders of a tree that hold the categories.
-
-    Attributes:
-        renderings: of the renderings.
-        voxels: of the voxels.
-    """
+    """The two folders of a tree that hold the categories."""
 
     renderings: str
     voxels: str
@@ -112,11 +102,7 @@ class Roots:
 
 
 def find_roots(data_dir: str, renderings_dir: str, voxels_dir: str) -> Roots:
-    """The folders of the renderings and of the voxels inside a folder or URL.
-
-    Raises:
-        InputError: there is no such folder.
-    """
+    """The folders of a tree in a folder or URL; an InputError where one is absent."""
     roots = Roots(posixpath.join(data_dir, renderings_dir), posixpath.join(data_dir, voxels_dir))
     for folder in (data_dir, roots.renderings, roots.voxels):
         if not remote.isdir(folder):
@@ -134,20 +120,11 @@ def list_objects(
     voxels_dir: str = "ShapeNetVox32",
     categories: Iterable[str] = (),
 ) -> tuple[list[Object], list[Key]]:
-    """The objects of a tree.
+    """The objects that have both renderings and voxels, and the keys of all that have voxels.
 
-    Args:
-        data_dir: folder or URL that TensorFlow can list.
-        renderings_dir: folder of the renderings inside `data_dir`.
-        voxels_dir: folder of the voxels inside `data_dir`.
-        categories: names or synset ids to keep; empty keeps all.
-
-    Returns:
-        The objects that have both renderings and voxels, sorted by synset and model id, and the
-        (synset id, model id) of all that have voxels, which is what the original's split counts.
-
-    Raises:
-        InputError: there is no such folder, or no object has both.
+    The latter are what the original's split counts. Both are sorted by synset and model id.
+    `categories` are names or synset ids; empty keeps all. Raises an InputError where a folder is
+    absent, or no object has both.
     """
     roots = find_roots(data_dir, renderings_dir, voxels_dir)
     synset_ids = _list(roots.voxels)

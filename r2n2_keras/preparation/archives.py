@@ -1,12 +1,8 @@
 """The files of a data set, streamed once from an archive or a folder; nothing is unpacked.
 
 What an archive says about itself is a claim: whatever it says, reading takes a bounded amount of
-memory, and nothing is written. Both sources say what each file is by the end of its path, so that
-it does not matter in which folder the data set was packed:
-
-    <synset_id>/<model_id>/rendering/NN.png
-    <synset_id>/<model_id>/rendering/rendering_metadata.txt
-    <synset_id>/<model_id>/model.binvox
+memory, and nothing is written. Both sources say what each file is by the end of its path, as
+`r2n2_keras.data.trees` lists them: it does not matter in which folder the data set was packed.
 """
 
 import abc
@@ -38,32 +34,21 @@ _FILES = (".png", ".txt", ".binvox", ".mat", ".json", ".csv", ".tgz", ".zip")  #
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a source.
+    """A file of a source."""
 
-    Attributes:
-        place: what to call it in a message.
-        file_type: what it is.
-        key: synset and model id; empty where it belongs to no model.
-        view: of a rendering its name without `.png`.
-        read: gives its bytes, until the next member is asked for. Raises `BadFile` where it cannot
-            be read or is larger than `checker.MAX_FILE`.
-    """
-
-    place: str
+    place: str  # what to call it in a message
     file_type: FileType
-    key: Key
-    view: str
+    key: Key  # synset and model id; empty where it belongs to no model
+    view: str  # of a rendering its name without `.png`
+    # Gives its bytes, until the next member is asked for. Raises `BadFile` where it cannot be read
+    # or is larger than `checker.MAX_FILE`.
     read: Callable[[], bytes]
 
 
 class Source(abc.ABC):
     """Where renderings or voxels come from.
 
-    Attributes:
-        path: where it lies.
-        size: bytes to read in all; 0 where that is not known.
-        done: how many of them have been read.
-        volume: bytes read, after decompression.
+    Of its `size` bytes (0: not known) `done` have been read, `volume` bytes after decompression.
     """
 
     def __init__(self, path: str):
@@ -77,19 +62,11 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def members(self) -> Iterator[Member]:
-        """The files, each once, in the order in which they lie there.
-
-        Raises:
-            InputError: the source cannot be read, is damaged, or has a member that no data set has.
-        """
+        """The files, each once, as they lie there; a damaged or hostile source is an InputError."""
 
 
 def open_source(path: str) -> Source:
-    """The source at a path or URL: a folder, or an archive, plain or packed by gzip, bzip2 or xz.
-
-    Raises:
-        InputError: there is none, it is no archive, or what opens such URLs is not installed.
-    """
+    """A folder or a tar archive, plain or packed by gzip, bzip2 or xz; else an InputError."""
     remote.require(path)
     try:
         if remote.isdir(path):
@@ -240,11 +217,7 @@ def _is_octal(digits):
 
 
 class _Forward:
-    """A file for `tarfile` that only goes forwards and reads no more than it may.
-
-    Attributes:
-        allowance: bytes that `read` may still give.
-    """
+    """A file for `tarfile` that only goes forwards; `read` may still give `allowance` bytes."""
 
     def __init__(self, file):
         self._file = file
@@ -274,7 +247,6 @@ class _Forward:
             self._position += skipped
 
     def content(self, position, size):
-        """The bytes at a position, all of them."""
         self.seek(position)
         content = self._file.read(size)
         self._position += len(content)
@@ -339,7 +311,6 @@ class _Xz(io.RawIOBase):
 
 
 def _shown(name):
-    """A member's name, fit for a terminal."""
     name = name if name.isprintable() else ascii(name)
     return name if len(name) <= 200 else f"{name[:100]}...{name[-100:]}"
 

@@ -28,11 +28,7 @@ _ADVICE = (
 
 
 def check(one: Object, grid_edge: int, views: Sequence[str]) -> None:
-    """Reads the voxels and some of the renderings of an object.
-
-    Raises:
-        BadFile: one cannot be used.
-    """
+    """Reads the voxels and some renderings of an object; `BadFile` where one cannot be used."""
     files = one.files
     try:
         for view in dict.fromkeys(views):
@@ -71,18 +67,9 @@ def explained(
     num_views: int = 0,
     view_ids: Sequence[int] = (),
 ) -> Iterator:
-    """Iterates over batches that hold every object once, in order.
+    """Iterates over batches that hold every object once, in order; a bad file raises `BadFile`.
 
-    Args:
-        batches: a dataset of `pipeline.evaluation_batches` or `voxel_batches`.
-        objects: the objects that it reads.
-        grid_edge: of the voxels that it makes.
-        batch_size: of the dataset.
-        num_views: how many renderings it reads of each object.
-        view_ids: which ones, where these are not the first.
-
-    Raises:
-        BadFile: a file cannot be used.
+    They come from `pipeline.evaluation_batches` or `voxel_batches`, made of the same arguments.
     """
     iterator = iter(batches)
     for first in range(0, len(objects), batch_size):
@@ -104,22 +91,11 @@ def on_sound_models(
     num_views: int = 0,
     view_ids: Sequence[int] = (),
 ):
-    """Calls a function of objects; where a file cannot be used, again without all such objects.
+    """Calls a function of objects; where it raises `BadFile`, again without all such objects.
 
-    Args:
-        objects: the objects.
-        grid_edge: cells along an edge of the grids that the network predicts.
-        call: a function of a list of objects that raises `BadFile`.
-        skip: whether to call it again instead of raising.
-        num_views: how many renderings of each object it reads.
-        view_ids: which ones, where these are not the first.
-
-    Returns:
-        What the function returned, the objects that it got, and what is wrong with the others.
-
-    Raises:
-        BadFile: a file cannot be used, and `skip` does not say to go on.
-        InputError: no object is left.
+    `num_views` or `view_ids` tell which renderings it reads. Gives what the function returned, the
+    objects that it got, and what is wrong with the others. Without `skip` a `BadFile` goes through;
+    where no object is left, an InputError is raised.
     """
     try:
         return call(objects), objects, []

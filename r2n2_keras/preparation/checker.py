@@ -41,30 +41,17 @@ class Kind(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """An error or a note.
-
-    Attributes:
-        kind: of it.
-        path: the file or folder. In an archive or a shard "FILE in ARCHIVE"; either way it names
-            synset, model and view.
-        text: what was expected and what was received.
-        key: the model that goes without it; None where leaving out a model mends nothing.
-    """
+    """An error or a note."""
 
     kind: Kind
+    # The file or folder, in an archive or a shard "FILE in ARCHIVE": names synset, model and view.
     path: str
-    text: str
-    key: Key | None = None
+    text: str  # what was expected and what was received
+    key: Key | None = None  # the model to leave out for it; None where that mends nothing
 
 
 class BadFile(InputError):
-    """A file that cannot be used.
-
-    Attributes:
-        kind: an error's.
-        path: see `Finding`.
-        text: what was expected and what was received.
-    """
+    """A file that cannot be used; `Finding` describes the attributes."""
 
     def __init__(self, kind: Kind, path: str, text: str, advice: str = ""):
         super().__init__(f"{path}: {text}. {advice}".rstrip())
@@ -86,11 +73,7 @@ def unreadable(path: str, error: Exception) -> BadFile:
 
 
 def read(path: str) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        BadFile: it cannot be read, or has more than `MAX_FILE` bytes.
-    """
+    """The bytes of a file; `BadFile` where it cannot be read, or has more than `MAX_FILE` bytes."""
     try:
         check_size(remote.size(path), path)
         return remote.read(path)
@@ -114,13 +97,7 @@ def check_png(content: bytes, path: str) -> png.Header:
 
 
 def check_voxels(content: bytes, path: str, grid_edge: int = GRID_EDGE) -> None:
-    """Raises `BadFile` where training cannot use voxels.
-
-    Args:
-        content: the binvox file.
-        path: what to call it.
-        grid_edge: cells along an edge of the grids that the network predicts.
-    """
+    """Raises `BadFile` where voxels cannot be used to train a network of that grid edge."""
     try:
         dims, occupied = binvox.check(content, "")
     except InputError as error:

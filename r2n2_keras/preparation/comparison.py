@@ -30,12 +30,10 @@ class Comparison:
         self._grids, self._grid_owners = array("Q"), array("I")
 
     def add(self, one: Object, pictures: Sequence[tuple[str, int, str]], grid: int | None) -> None:
-        """Keeps what is compared of an object.
+        """Keeps what is compared of an object, which has the names of all its renderings.
 
-        Args:
-            one: the object, with the names of all its renderings.
-            pictures: view, digest, and size and mode of those that can be decoded.
-            grid: digest of the voxels; None where they are missing or cannot be used.
+        `pictures` are view, digest, and size and mode of those that can be decoded; `grid` is the
+        digest of the voxels, None where they are missing or cannot be used.
         """
         number = len(self._objects)
         # One tuple serves all objects that have the same views.
@@ -51,11 +49,7 @@ class Comparison:
             self._grid_owners.append(number)
 
     def findings(self, num_views: int) -> Iterator[Finding]:
-        """What stands out among the objects.
-
-        Args:
-            num_views: how many views each object should have; 0: as most have.
-        """
+        """What stands out. Each object should have `num_views`; 0: as many as most have."""
         yield from self._other_views(num_views)
         yield from self._other_looks()
         yield from self._duplicates(
@@ -94,14 +88,7 @@ class Comparison:
             yield Finding(Kind.MODE, self._rendering_path(place), text, key)
 
     def _duplicates(self, kind, digests, owners, path_of):
-        """A note on every file but the first of those that are the same.
-
-        Args:
-            kind: of the notes.
-            digests: of the files.
-            owners: numbers of their objects.
-            path_of: function of the number of a file.
-        """
+        """A note on every file but the first of those that are the same."""
         for places in same(digests):
             first = self._objects[owners[places[0]]].key
             for place in places[1:]:

@@ -34,23 +34,14 @@ Progress = Callable[[str, Source, int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Which models and views to prepare, and how to deal them.
+    """Which models and views to prepare, and how to deal them."""
 
-    Attributes:
-        split_rule: the arguments of `splits.assign`.
-        categories: names or synset ids; empty keeps all.
-        excluded: models to leave out.
-        limit: how many models; 0 keeps all.
-        views: numbers of the views to keep; empty keeps all.
-        skip_bad: leave models with files that cannot be used out, instead of raising.
-    """
-
-    split_rule: dict
-    categories: tuple[str, ...] = ()
+    split_rule: dict  # the arguments of `splits.assign`
+    categories: tuple[str, ...] = ()  # names or synset ids; empty keeps all
     excluded: Collection[Key] = ()
-    limit: int = 0
-    views: tuple[int, ...] = ()
-    skip_bad: bool = False
+    limit: int = 0  # how many models; 0 keeps all
+    views: tuple[int, ...] = ()  # numbers of the views to keep; empty keeps all
+    skip_bad: bool = False  # leave models with files that cannot be used out, instead of raising
 
     def keeps_category(self, synset_id: str) -> bool:
         """Whether `categories` keep one."""
@@ -65,21 +56,13 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was prepared.
-
-    Attributes:
-        manifest: the manifest that was written.
-        renderings: how many renderings it is about.
-        volume: bytes read from the sources, after decompression.
-        bad_files: what is wrong with the models that were left out for it; the first ones.
-        absent_views: numbers of `Choice.views` that no model has.
-    """
+    """What was prepared."""
 
     manifest: dict
-    renderings: int
-    volume: int
-    bad_files: list[str]
-    absent_views: list[int]
+    renderings: int  # how many
+    volume: int  # bytes read from the sources, after decompression
+    bad_files: list[str]  # what is wrong with the first of the models that were left out for it
+    absent_views: list[int]  # numbers of `Choice.views` that no model has
 
 
 def prepare(
@@ -92,20 +75,11 @@ def prepare(
     shard_bytes: int = shard_writer.SHARD_BYTES,
     max_waiting: int = packing.MAX_WAITING,
 ) -> Result:
-    """Writes shards of the models that have both renderings and voxels.
+    """Writes shards of the models that have both renderings and voxels to a folder or URL.
 
-    Args:
-        renderings: where the renderings come from.
-        voxels: where the voxels come from; may be the same archive.
-        out: folder or URL; what `prepare` has left there before is removed.
-        choice: what to keep.
-        progress: see `Progress`.
-        say: called with a line for the user.
-        shard_bytes: see `ShardWriter`.
-        max_waiting: see `Packer`.
-
-    Raises:
-        InputError: a source cannot be used, or no model is left; nothing is left in `out`, then.
+    Both may come from the same archive. What `prepare` has left in `out` before is removed. `say`
+    gets lines for the user; for the rest see `Progress`, `ShardWriter` and `Packer`. Where a source
+    cannot be used, or no model is left, it raises an InputError and leaves nothing in `out`.
     """
     tally = _Tally(choice.skip_bad)
     same = voxels.path == renderings.path
@@ -140,7 +114,6 @@ def prepare(
 
 
 def _clear(out, say):
-    """Removes what an earlier run left."""
     removed = shard_writer.clear_folder(out)
     if shard_writer.MANIFEST in removed:
         say(f"Removed the prepared data that were in {out} ({len(removed)} files).")
@@ -148,36 +121,24 @@ def _clear(out, say):
         say(f"Removed what an unfinished run had left in {out} ({len(removed)} files).")
 
 
-_CHECKS = {FileType.VIEW: check_png, FileType.VOXELS: check_voxels}
-
-
 class _Tally:
-    """Counts what is left out, and decides about files that cannot be used.
-
-    Attributes:
-        left_out: how many, in words.
-        bad: models with such a file.
-        told: what is wrong with the first of them.
-    """
+    """Counts what is left out, and decides about files that cannot be used."""
 
     def __init__(self, skip_bad):
-        self.left_out = Counter()
-        self.bad: set[Key] = set()
-        self.told: list[str] = []
+        self.left_out = Counter()  # how many, by what it is in words
+        self.bad: set[Key] = set()  # models with a file that cannot be used
+        self.told: list[str] = []  # what is wrong with the first of them
         self._skip_bad = skip_bad
 
     def count_other(self, member: Member) -> None:
-        """Counts a file that is none of a model's."""
         if member.file_type in (FileType.OTHER, FileType.ARCHIVE):
             self.left_out[f"{member.file_type.value}s"] += 1
 
     def checked(self, members: Iterable[Member]) -> Iterator[tuple[Member, bytes | None]]:
         """Members and their bytes, in order; None for bytes of a model with a bad file.
 
-        All cores check files ahead of the one that is given, as many as memory should hold.
-
-        Raises:
-            InputError: a file cannot be used, and `skip_bad` does not say to go on.
+        All cores check files ahead of the one that is given, as many as memory should hold. Raises
+        an InputError where a file cannot be used, and `skip_bad` does not say to go on.
         """
         waiting, size = deque(), 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -225,17 +186,11 @@ def _check(member, content):
 
 @dataclasses.dataclass(frozen=True)
 class _Models:
-    """The models that have voxels.
+    """The models that have voxels."""
 
-    Attributes:
-        ids: all of them.
-        parts: the part of the split of those that are wanted.
-        voxels: their binvox files.
-    """
-
-    ids: Collection[Key]
-    parts: dict[Key, str]
-    voxels: dict[Key, bytes]
+    ids: Collection[Key]  # of all of them
+    parts: dict[Key, str]  # parts of the split of the wanted ones
+    voxels: dict[Key, bytes]  # their binvox files
 
 
 def _read_voxels(source, choice, tally, progress, count_others) -> _Models:
@@ -289,7 +244,6 @@ def _deal(ids, voxels, choice, tally, source):
 
 
 def _pack(source, choice, models, packer, tally, progress):
-    """Hands the files of the wanted models to the packer."""
     wanted = _wanted_renderings(source, choice, models, packer, tally, progress)
     for member, content in tally.checked(wanted):
         if content is None:

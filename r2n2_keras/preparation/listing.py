@@ -20,32 +20,22 @@ _CHUNK = 2**20
 
 @dataclasses.dataclass(slots=True)
 class Contents:
-    """The files of an object.
+    """The files of an object."""
 
-    Attributes:
-        views: names of all its renderings, sorted.
-        has_voxels: whether it has a binvox file.
-        read: function that gives the bytes of a view, or of the voxels for "", by name. Raises
-            `BadFile`.
-        findings: what is wrong so far. What is named there is not among `read`.
-        others: paths of files that are no part of it.
-    """
-
-    views: tuple[str, ...]
+    views: tuple[str, ...]  # names of all its renderings, sorted
     has_voxels: bool
+    # By name of a view, or "" for the voxels: gives the bytes, or raises `BadFile`.
     read: dict[str, Callable[[], bytes]]
+    # What is wrong so far. What is named there is not among `read`.
     findings: list[Finding] = dataclasses.field(default_factory=list)
-    others: list[str] = dataclasses.field(default_factory=list)
+    others: list[str] = dataclasses.field(default_factory=list)  # files that are no part of it
 
 
 class Tree:
-    """The official tree.
+    """The official tree: `objects` are all that have a folder, sorted, without their views.
 
-    Attributes:
-        objects: all that have a folder, sorted by synset and model id, without their views.
-        shards: path and entry in the manifest of the shards to check; none.
-        findings: what is wrong so far.
-        others: paths of files that are no part of the data set.
+    `shards` are path and entry in the manifest of the shards to check, here none; `findings` say
+    what is wrong so far; `others` are paths of files that are no part of the data set.
     """
 
     shards = ()
@@ -67,7 +57,6 @@ class Tree:
         ]
 
     def _folders(self, *parents):
-        """Sorted names of the folders in either parent."""
         folders = set()
         for parent in parents:
             try:
@@ -139,7 +128,6 @@ class Prepared:
         self.others = sorted(present - known)
 
     def _rows(self, data_dir, manifest, index, categories, excluded):
-        """The rows of the index that are wanted."""
         try:
             rows = shards.read_index(data_dir, manifest)
         except InputError as error:
@@ -176,12 +164,7 @@ class Prepared:
 
 
 def in_two_parts(named: Iterable[tuple[Key, str]], path: str) -> list[Finding]:
-    """The objects that a file names in two parts of the split, so that a test is no test.
-
-    Args:
-        named: keys and parts, as the file has them.
-        path: of the file.
-    """
+    """The objects that a file names in two parts of the split, so that a test is no test."""
     parts: dict[Key, set[str]] = {}
     for key, part in named:
         parts.setdefault(key, set()).add(part)
@@ -198,12 +181,7 @@ def in_two_parts(named: Iterable[tuple[Key, str]], path: str) -> list[Finding]:
 
 
 def check_shard(path: str, entry: dict) -> list[Finding]:
-    """What is wrong with a shard as a whole: one finding or none.
-
-    Args:
-        path: where it lies.
-        entry: what the manifest says of it.
-    """
+    """What is wrong with a shard as a whole, by its entry in the manifest: one finding or none."""
     size, digest = 0, hashlib.sha256()
     try:
         with remote.os_errors(path), remote.open_file(path) as file:

@@ -31,17 +31,11 @@ class _Waiting:
 
 
 class Packer:
-    """Takes the files of models and hands records to a writer.
+    """Takes the files of models and hands records to a writer; up to `max_waiting` bytes wait.
 
-    Args:
-        writer: what writes them.
-        parts: part of the split of every model that may come.
-        voxels: the binvox file of each; removed from there when it is written, which is with the
-            model's first record.
-        max_waiting: bytes of the files that wait.
-
-    Attributes:
-        image_sizes: how many renderings have which size, as the eight bytes of their PNG header.
+    `parts` has the part of the split of every model that may come. A binvox file is removed from
+    `voxels` when it is written, which is with the model's first record. `image_sizes` counts the
+    renderings by their size, as the eight bytes of their PNG header.
     """
 
     def __init__(

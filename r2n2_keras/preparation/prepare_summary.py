@@ -15,11 +15,7 @@ from r2n2_keras.preparation.conversion import Result
 
 
 class Progress:
-    """Shows on a `progress.Bar` how far `prepare` is; called as `conversion.Progress`.
-
-    Args:
-        bar: the bar.
-    """
+    """Shows on a `progress.Bar` how far `prepare` is; called as `conversion.Progress`."""
 
     def __init__(self, bar):
         self._bar = bar
@@ -78,7 +74,6 @@ def peak_memory() -> int:
 
 
 def _table(manifest):
-    """Models by category and part of the split."""
     models = manifest["models"]
     rows = {}
     for split, parts in models.items():
@@ -99,7 +94,6 @@ def _table(manifest):
 
 
 def _size(number):
-    """Bytes, for people."""
     for unit in ("bytes", "KB", "MB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"

@@ -46,9 +46,8 @@ class _Shard:
 def check_folder(folder: str, overwrite: bool = False) -> None:
     """Looks whether prepared data can be written to a folder; changes nothing.
 
-    Raises:
-        InputError: it holds prepared data and `overwrite` does not say to replace them, or anything
-            else; or nothing can be written to such a URL.
+    An InputError where it holds anything but prepared data, which `overwrite` may replace, or
+    nothing can be written to such a URL.
     """
     remote.require(folder, writing=True)
     names = _names(folder)
@@ -79,14 +78,8 @@ def clear_folder(folder: str) -> list[str]:
 class ShardWriter:
     """Writes models of any order into shards by split and category, and an index of them.
 
-    As a context manager it removes, after an error, all that it wrote.
-
-    Args:
-        folder: path or URL; made where it is not there.
-        shard_bytes: a shard that has reached this size is closed.
-
-    Attributes:
-        shards: {"name", "records", "bytes", "sha256"} of every shard that is closed.
+    As a context manager it removes, after an error, all that it wrote. A shard that has reached
+    `shard_bytes` is closed, and `shards` gets its {"name", "records", "bytes", "sha256"}.
     """
 
     def __init__(self, folder: str, shard_bytes: int = SHARD_BYTES):
@@ -125,15 +118,7 @@ class ShardWriter:
         cameras: bytes | None = None,
         voxels: bytes | None = None,
     ) -> None:
-        """Writes one record.
-
-        Args:
-            split: the part of the split that the model belongs to.
-            key: synset and model id.
-            views: PNG files by the names of the views.
-            cameras: the model's `rendering_metadata.txt`.
-            voxels: the model's binvox file.
-        """
+        """Writes one record; `views` are PNG files by the names of the views."""
         names = sorted(views)
         data = _serialised(split, key, names, [views[name] for name in names], cameras, voxels)
         shard = self._shard(split, key[0])
@@ -146,15 +131,10 @@ class ShardWriter:
             self._close(split, key[0])
 
     def finish(self, parts: dict[Key, str], entries: dict) -> dict:
-        """Closes the shards, writes the index and, last, the manifest.
+        """Closes the shards, writes the index and, last, the manifest, which it gives.
 
-        Args:
-            parts: part of the split of the models that count. Records of others may have been
-                written; the index does not name them.
-            entries: what the manifest says beside the format's version, models, shards and index.
-
-        Returns:
-            The manifest.
+        The models that count are in `parts`. Records of others may have been written; the index
+        does not name them. `entries` are what else the manifest says.
         """
         for split, synset_id in list(self._open):
             self._close(split, synset_id)
@@ -190,7 +170,6 @@ class ShardWriter:
         return posixpath.join(self._folder, name)
 
     def _shard(self, split, synset_id):
-        """The shard to write to, opened where it is not."""
         place = split, synset_id
         if place not in self._open:
             if len(self._open) == MAX_OPEN:
@@ -207,7 +186,6 @@ class ShardWriter:
         return self._open[place]
 
     def _close(self, split, synset_id):
-        """Finishes a shard."""
         shard = self._open.pop((split, synset_id))
         shard.writer.close()
         self._publish(shard.name)
@@ -258,7 +236,6 @@ class ShardWriter:
 
 
 def _serialised(split, key, names, pngs, cameras, voxels):
-    """A record's bytes."""
     example = tf.train.Example()
     feature = example.features.feature
     texts = {"synset_id": [key[0]], "model_id": [key[1]], "split": [split], "views": names}

@@ -68,7 +68,6 @@ def _line(finding):
 
 
 def _print_table(report):
-    """The numbers of models, renderings and findings by category."""
     kinds = [kind for kind in Kind if any(one.kind is kind for one in report.findings)]
     padding = 1 if len(kinds) <= _ROOMY else 0
     table = Table(box=box.SIMPLE_HEAD, padding=(0, padding, 0, 0), pad_edge=False)

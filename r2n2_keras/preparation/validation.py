@@ -25,19 +25,12 @@ _REMOTE_THREADS = 32  # they wait for answers, not for processors
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a validation found.
+    """What a validation found."""
 
-    Attributes:
-        models: number of models by synset id, also of those that lack a half.
-        renderings: number of renderings by synset id.
-        findings: sorted by model and path; those of no single model come first.
-        others: paths of files that are no part of a data set.
-    """
-
-    models: dict[str, int]
-    renderings: dict[str, int]
-    findings: list[Finding]
-    others: list[str]
+    models: dict[str, int]  # how many by synset id, also of those that lack a half
+    renderings: dict[str, int]  # how many by synset id
+    findings: list[Finding]  # sorted by model and path; those of no single model come first
+    others: list[str]  # paths of files that are no part of a data set
 
     @property
     def errors(self) -> list[Finding]:
@@ -71,18 +64,9 @@ def validate(
 ) -> Report:
     """Reads a data set once; prepared data twice, for their checksums and for their records.
 
-    Args:
-        data_dir: folder or URL of a tree or of prepared data.
-        renderings_dir: folder of the renderings inside a tree.
-        voxels_dir: folder of the voxels inside a tree.
-        categories: names or synset ids to look at; empty: all.
-        excluded: models to pass over.
-        num_views: how many views each model should have; 0: as most have.
-        split_file: a Pix2Vox split to look for models of two parts in; empty: none.
-        progress: called with (steps done, steps in all) after each step.
-
-    Raises:
-        InputError: there are no data, or the split file cannot be read.
+    Each model should have `num_views`; 0: as many as most have. Models of two parts are looked for
+    in `split_file`, a Pix2Vox split. `progress` is called with (steps done, steps in all). Raises
+    an InputError where there are no data, or the split file cannot be read.
     """
     remote.require(data_dir)
     findings = _in_two_parts(split_file) if split_file else []
@@ -130,15 +114,7 @@ def _in_two_parts(split_file):
 
 @dataclasses.dataclass(slots=True)
 class _Inspection:
-    """What is kept of an object.
-
-    Attributes:
-        one: the object, with the names of all its renderings.
-        pictures: view, digest, and size and mode of those that can be decoded.
-        grid: digest of the voxels; None where they are missing or cannot be used.
-        findings: what is wrong.
-        others: paths of files that are no part of it.
-    """
+    """What is kept of an object; see `Comparison.add`."""
 
     one: Object
     pictures: list[tuple[str, int, str]] = dataclasses.field(default_factory=list)
@@ -148,7 +124,6 @@ class _Inspection:
 
 
 def _inspect(source: Tree | Prepared, one: Object) -> _Inspection:
-    """Reads and checks all files of an object, one after the other."""
     files, key = one.files, one.key
     try:
         contents = source.open(one)
@@ -185,10 +160,7 @@ def _digest(content):
 def write_fix_list(path: str, report: Report, excluded: Collection[Key] = ()) -> None:
     """Writes the models to leave out as `splits.read_exclusions` reads them, sorted, each once.
 
-    Args:
-        path: the file, which appears when it is whole.
-        report: what was found; notes leave no model out.
-        excluded: models that were passed over and stay left out.
+    Those in `excluded` were passed over and stay left out; notes leave no model out.
     """
     reasons = {key: "excluded before" for key in excluded}
     for key, errors in report.bad_models().items():
