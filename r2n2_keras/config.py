@@ -513,7 +513,11 @@ def parse(argv: list[str], command: str | None = None) -> Config:
         own = {field.name for field in dataclasses.fields(Config) if _is_of(field, command)}
         anew = "overwrite" in own and values["overwrite"]
         if "workdir" in own and not anew and _has_settings(values["workdir"]):
-            values = _values(argv, values["workdir"])
+            given, values = values, _values(argv, values["workdir"])
+            if given["split"] not in (None, "train", "val", "test", "all"):
+                # Another rule than the run's comes without the settings of the run's.
+                for name in ("split_file", "split_seed"):
+                    values[name] = given[name]
     return Config(**values)
 
 

@@ -21,7 +21,7 @@ def main(config):
     print("done", end="")
     {body}
 
-command.run(main, "A command.", from_run=False)
+command.run(main, "A command.", "synthesize")
 """
 
 

@@ -219,7 +219,7 @@ def test_another_backend_is_refused(tmp_path):
 def test_terminating_leaves_nothing_half_written(tmp_path):
     command = [sys.executable, "-m", "r2n2_keras.synthesize", "--out=data"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        while not list(tmp_path.glob("data.partial*/ShapeNetVox32/*/*/model.binvox")):
+        while not list(tmp_path.glob("partial-*.data/ShapeNetVox32/*/*/model.binvox")):
             assert process.poll() is None
             time.sleep(0.1)
         process.terminate()

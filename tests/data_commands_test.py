@@ -114,10 +114,10 @@ _BAD = {
         b"#binvox 1\ndim 32 32 32\ndata\n\x00\x05", "run lengths that fill 32x32x32 cells",
     ),
     "03636649/lamp_0000": (
-        b"#binvox 1\ndim 16 16 16\ndata\n" + b"\x01\x80" * 32, "expected 32 cells along each axis",
+        b"#binvox 1\ndim 16 16 16\ndata\n" + b"\x01\x80" * 32, "expected 32x32x32 cells",
     ),
     "04256520/sofa_0003": (
-        b"#binvox 1\ndim 32 32 32\ndata\n" + b"\x00\x80" * 256, "without an occupied voxel",
+        b"#binvox 1\ndim 32 32 32\ndata\n" + b"\x00\x80" * 256, "received an empty grid",
     ),
 }  # fmt: skip
 

@@ -61,7 +61,7 @@ def _refused(*flags):
     interval = sys.getswitchinterval()
     try:
         with pytest.raises(InputError) as error:
-            serve.main(config.parse([*flags], from_run=False))
+            serve.main(config.parse([*flags]))
     finally:
         sys.setswitchinterval(interval)
     assert "\n" not in str(error.value)

@@ -129,7 +129,10 @@ def test_a_worker_that_never_joins_is_named():
 def test_a_wait_for_the_others_can_be_interrupted():
     addresses = addresses_of(2)
     code = (
+        "import signal\n"
         "from r2n2_keras.training.cluster import read_cluster, wait_for_workers\n"
+        # A job in the background is started deaf to it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "print('ready', flush=True)\nwait_for_workers(read_cluster(), 0)"
     )
     environ = {**os.environ, **_environ({"worker": addresses})}
