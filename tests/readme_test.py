@@ -1,4 +1,4 @@
-"""What README.md tells people to type works: its shell and Python blocks are run in order."""
+"""What README.md and docs/ tell people to type works: their blocks are run in order."""
 
 import os
 import re
@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Small enough for a test: the same commands, less data and fewer steps.
 SMALL = ["--models_per_category=5", "--batch_size=2", "--steps=2", "--evaluate_every_steps=2"]
 
 
 def _blocks():
-    return re.findall(r"^```(bash|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    text = "\n".join(page.read_text() for page in PAGES)
+    return re.findall(r"^```(bash|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def _commands():
@@ -78,8 +79,12 @@ def _small(command):
     return command
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert targets
-    for target in targets:
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text):
+        assert (page.parent / target).exists(), target
+        if anchor and not target:
+            titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+            assert anchor in anchors
