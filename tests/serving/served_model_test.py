@@ -132,8 +132,9 @@ def travelled(served, real_data):
 def test_three_real_renderings_travel_light(travelled):
     sent, received = zip(*travelled.values(), strict=True)
     assert max(received) < 6_000
-    assert sorted(sent)[-2] < 30_000
-    assert max(sent) < 31_500
+    assert sent[-1] < 30_000
+    # The one that is heavier: the expected failure below.
+    assert sum(size >= 30_000 for size in sent) <= 1
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="one object's take 31 KB")
