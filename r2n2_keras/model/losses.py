@@ -44,7 +44,7 @@ def focal(voxels, occupancy):
     cross_entropy = ops.binary_crossentropy(voxels, occupancy)
     wrong = voxels + occupancy - 2 * voxels * occupancy  # 1 - q
     weight = 0.75 - 0.5 * voxels
-    return ops.mean(weight * ops.square(wrong) * cross_entropy, axis=_CELLS)
+    return ops.mean(ops.multiply(weight, ops.square(wrong) * cross_entropy), axis=_CELLS)
 
 
 LOSSES = {"bce": bce, "dice": dice, "bce_dice": bce_dice, "focal": focal}
