@@ -1,6 +1,6 @@
 """Where a command's data come from: `--data_dir`, a tree or prepared, or the synthesised set."""
 
-from r2n2_keras import files, progress
+from r2n2_keras import files, terminal
 from r2n2_keras.data import splits, trees
 from r2n2_keras.data.objects import DataSet, Object
 from r2n2_keras.errors import InputError
@@ -91,7 +91,7 @@ def _find_tree(config):
     print(
         f"No --data_dir: using synthesised furniture, not ShapeNet, cached in {folder}.", flush=True
     )
-    with progress.Bar() as bar:
+    with terminal.Bar() as bar:
         dataset.default_dataset(categories, config.models_per_category, bar.counting("Making"))
     return trees.list_objects(str(folder))
 

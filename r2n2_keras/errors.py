@@ -1,5 +1,7 @@
 """What a user sees of an error: one line."""
 
+import contextlib
+import csv
 import re
 
 # What the errors of a graph begin with: where in the code the node was made that failed.
@@ -27,3 +29,21 @@ def reason(error) -> str:
     if summary := _ASSERTION.search(message):
         return summary[1]
     return re.split(r"\n| \[Op:| with body ", message.split("}} ")[-1])[0]
+
+
+@contextlib.contextmanager
+def reading(what: str, path: str, advice: str):
+    """A context in which a file that is missing or is no such thing is an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        found = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    except RecursionError:
+        found = "it is nested too deeply"
+    else:
+        return
+    raise InputError(
+        f"Expected {what}, received {path}, which cannot be read ({found}). {advice}"
+    ) from None

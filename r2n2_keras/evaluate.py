@@ -22,7 +22,6 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Evaluates as `config` says."""
     out = _check_flags(config)
 
     from r2n2_keras import datasets, runs, workdir

@@ -27,7 +27,6 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Exports as `config` says."""
     from r2n2_keras import files, runs
     from r2n2_keras.errors import InputError
 
@@ -78,11 +77,11 @@ def _check(folder):
 def _export_file(model, export_dir, config):
     from r2n2_keras.serving import formats
 
-    if config.format == "onnx":
-        path = os.path.join(export_dir, "model.onnx")
+    is_onnx = config.format == "onnx"
+    path = os.path.join(export_dir, "model.onnx" if is_onnx else "model.tflite")
+    if is_onnx:
         checked = formats.export_onnx(model, path)
     else:
-        path = os.path.join(export_dir, "model.tflite")
         checked = formats.export_litert(model, path, views=config.view_range[1])
     print(f"Wrote {path}; {checked}.")
 

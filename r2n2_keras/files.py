@@ -33,7 +33,6 @@ def split_paths(text: str) -> tuple[str, ...]:
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is a URL, such as gs://bucket/folder."""
     return "://" in path
 
 

@@ -30,6 +30,7 @@ Every shape is checked before anything is written, and what does not fit is name
 equal shape that changed places cannot be noticed.
 """
 
+import functools
 import os
 import shlex
 
@@ -37,7 +38,6 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Imports as `config` says."""
     from r2n2_keras.files import replacing
 
     _check_flags(config)
@@ -104,14 +104,13 @@ def _model(config):
     if config.source == "notebook":
         model = R2N2.from_preset("notebook", **spec)
         weights = notebook_weights.read(config.weights, model)
+        assign = functools.partial(notebook_weights.assign, swap_yz=config.swap_yz)
     else:
         weights = theano_files.read(config.weights)
         model = R2N2.from_preset(theano_weights.preset_of(weights), **spec)
+        assign = theano_weights.assign
     try:
-        if config.source == "notebook":
-            notebook_weights.assign(model, weights, config.swap_yz)
-        else:
-            theano_weights.assign(model, weights)
+        assign(model, weights)
     except InputError as error:
         raise InputError(f"{config.weights}: {error}") from None
     return model

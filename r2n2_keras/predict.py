@@ -21,7 +21,6 @@ _HELD_OUT_VIEWS = 3
 
 
 def main(config):
-    """Predicts as `config` says."""
     import numpy as np
 
     from r2n2_keras import datasets, runs

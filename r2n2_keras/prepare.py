@@ -27,10 +27,9 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Prepares data as `config` says."""
     _check_flags(config)
 
-    from r2n2_keras import progress
+    from r2n2_keras import terminal
     from r2n2_keras.preparation import archives, conversion, prepare_summary, shard_writer
 
     started = time.monotonic()
@@ -39,7 +38,7 @@ def main(config):
     shard_writer.check_folder(config.out, config.overwrite)
     renderings = archives.open_source(renderings_path)
     voxels = archives.open_source(voxels_path)
-    with progress.Bar() as bar:
+    with terminal.Bar() as bar:
         shown = prepare_summary.Progress(bar)
         result = conversion.prepare(
             renderings, voxels, config.out, choice, progress=shown, say=bar.say
@@ -48,7 +47,6 @@ def main(config):
 
 
 def _check_flags(config):
-    """Refuses what flags and files show to be wrong, before TensorFlow is there."""
     from r2n2_keras import datasets, files
     from r2n2_keras.errors import InputError
 

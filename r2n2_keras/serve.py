@@ -23,7 +23,6 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Serves as `config` says."""
     import importlib
 
     from r2n2_keras import runs

@@ -10,8 +10,7 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Synthesises as `config` says."""
-    from r2n2_keras import progress
+    from r2n2_keras import terminal
     from r2n2_keras.errors import InputError
     from r2n2_keras.shapes import dataset
 
@@ -23,7 +22,7 @@ def main(config):
             f"{','.join(map(str, config.views))}. Change it."
         )
     categories = config.categories or tuple(dataset.CATEGORIES)
-    with progress.Bar() as bar:
+    with terminal.Bar() as bar:
         dataset.synthesize(
             config.out,
             categories,

@@ -27,7 +27,6 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Trains as `config` says."""
     _check_flags(config)
 
     import keras
@@ -83,7 +82,6 @@ def main(config):
 
 
 def _check_flags(config):
-    """Refuses what flags and files show to be wrong, before TensorFlow is there."""
     from r2n2_keras import datasets, runs, workdir
     from r2n2_keras.errors import InputError
     from r2n2_keras.model.loading import check_model_file

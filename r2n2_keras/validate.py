@@ -27,19 +27,18 @@ from r2n2_keras import command
 
 
 def main(config):
-    """Validates as `config` says."""
     _check_flags(config)
 
     from rich.console import Console
 
-    from r2n2_keras import progress
+    from r2n2_keras import terminal
     from r2n2_keras.data import splits
     from r2n2_keras.errors import InputError
     from r2n2_keras.preparation import validate_summary as shown
     from r2n2_keras.preparation import validation
 
     excluded = splits.read_exclusions(config.exclude)
-    with progress.Bar(Console(stderr=True)) as bar:  # the report may go to a file
+    with terminal.Bar(Console(stderr=True)) as bar:  # the report may go to a file
         report = validation.validate(
             config.data_dir,
             config.renderings_dir,
@@ -79,7 +78,7 @@ def _check_flags(config):
 
 
 def _conclusion(config, report):
-    from r2n2_keras.preparation.validate_summary import count
+    from r2n2_keras.terminal import count
 
     bad = len(report.bad_models())
     whole = sum(error.key is None for error in report.errors)

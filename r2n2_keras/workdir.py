@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reading
 from r2n2_keras.files import replacing
 
 FLAGS, SPLIT, METRICS, MODEL = "flags.cfg", "split.json", "metrics.csv", "model.keras"
@@ -16,17 +16,8 @@ EVALUATION, REPORT, EXAMPLES = "evaluation.json", "evaluation.md", "examples.png
 _OF_TRAINING = (FLAGS, SPLIT, METRICS, MODEL, CURVES)
 _OF_ONE_RUN = (*_OF_TRAINING, CHECKPOINTS, TENSORBOARD, EVALUATION, REPORT, EXAMPLES)
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "samples",
-    "seconds",
-    "loss",
-    "iou",
-    "val_loss",
-    "val_iou",
-    "learning_rate",
-)
+COLUMNS = ("step", "epoch", "samples", "seconds", "loss", "iou")
+COLUMNS += ("val_loss", "val_iou", "learning_rate")
 
 
 def model_file(path: str) -> str:
@@ -69,11 +60,7 @@ def clear_partial(workdir):
 def remove(workdir):
     """Removes a run, and says so."""
     # Interrupted in between, what is left is refused to other settings: these go last.
-    order = [
-        CHECKPOINTS,
-        *(name for name in _OF_ONE_RUN if name not in (CHECKPOINTS, FLAGS)),
-        FLAGS,
-    ]
+    order = sorted(_OF_ONE_RUN, key=lambda name: (name == FLAGS, name != CHECKPOINTS))
     names = [name for name in order if os.path.lexists(os.path.join(workdir, name))]
     for name in names:
         path = os.path.join(workdir, name)
@@ -93,24 +80,18 @@ def read_metrics(workdir: str) -> list[dict]:
     path = os.path.join(workdir, METRICS)
     if not os.path.isfile(path):
         return []
-    try:
-        with open(path, newline="") as file:
-            return [
-                {
-                    name: int(row[name]) if name in ("step", "samples") else float(row[name])
-                    for name in COLUMNS
-                }
-                for row in csv.DictReader(file)
-            ]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(
-            f"Expected the metrics of a run, received {path}, which cannot be read "
-            f"({type(error).__name__}: {error}). Remove it to go on without that history."
-        ) from None
+    advice = "Remove it to go on without that history."
+    with reading("the metrics of a run", path, advice), open(path, newline="") as file:
+        return [
+            {
+                name: int(row[name]) if name in ("step", "samples") else float(row[name])
+                for name in COLUMNS
+            }
+            for row in csv.DictReader(file)
+        ]
 
 
 def write_metrics(workdir: str, rows: list[dict]) -> None:
-    """Writes `metrics.csv`: one line per evaluation."""
     lines = [",".join(COLUMNS)]
     for row in rows:
         lines.append(",".join(f"{row[name]:.9g}" for name in COLUMNS))

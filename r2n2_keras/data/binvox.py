@@ -87,7 +87,6 @@ class Voxels:
 
     @property
     def dims(self) -> tuple[int, int, int]:
-        """Number of cells along x, y, z."""
         return self.data.shape
 
     def to_world(self, ijk, centred: bool = False) -> np.ndarray:

@@ -56,7 +56,6 @@ class Object:
 
     @property
     def key(self) -> Key:
-        """Synset id and model id."""
         return self.synset_id, self.model_id
 
     @property

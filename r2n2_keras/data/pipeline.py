@@ -261,7 +261,6 @@ def _decode(contents, count, image_spec, augmentation=NO_AUGMENTATION, draws=Non
 
 
 def view_name(view: int) -> str:
-    """Name of a rendering by its number."""
     return f"{view:02d}"
 
 

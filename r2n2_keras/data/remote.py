@@ -90,7 +90,7 @@ def listdir(folder: str, pipes: bool = True) -> list[str]:
     """Sorted names in a folder; object stores add a slash to those of folders.
 
     Without `pipes` those of local pipes and devices are not among them: to read one might never
-    end. Raises an OSError where it cannot be read, a UnicodeDecodeError where a name is no UTF-8.
+    end. Raises an OSError where it cannot be read, an InputError where a name is no UTF-8.
     """
     if _scheme(folder):
         with os_errors(folder):
@@ -98,8 +98,12 @@ def listdir(folder: str, pipes: bool = True) -> list[str]:
     with os.scandir(folder) as entries:
         # Nearly all are files, which the system says without being asked again.
         names = [one.name for one in entries if pipes or one.is_file() or not _is_pipe(one.path)]
-    for name in names:
-        os.fsencode(name).decode()
+    for name in map(os.fsencode, names):
+        if name.decode(errors="ignore").encode() != name:
+            raise InputError(
+                f"Expected names of files in UTF-8 in {folder}, received {name!r}. Rename or "
+                "remove that file."
+            )
     return sorted(names)
 
 

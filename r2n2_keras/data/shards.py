@@ -41,7 +41,7 @@ from collections.abc import Collection, Sequence
 
 from r2n2_keras.data import remote
 from r2n2_keras.data.objects import SPLITS, DataSet, Key, Object, check_categories
-from r2n2_keras.errors import InputError, reason
+from r2n2_keras.errors import InputError, reading, reason
 
 FORMAT_VERSION = 1
 MANIFEST, INDEX = "manifest.json", "index.csv"
@@ -59,7 +59,6 @@ class Record:
 
     @property
     def place(self) -> str:
-        """What to call it in a message."""
         return f"{self.shard} (record at byte {self.offset})"
 
     def read(self, views: Sequence[str]) -> tuple[list[bytes], bytes]:
@@ -84,7 +83,6 @@ class ShardFiles:
     records: tuple[Record, ...]  # in the order of their writing
 
     def record_of(self, view: str) -> Record:
-        """The record that holds a view."""
         return next(record for record in reversed(self.records) if view in record.views)
 
     @property
@@ -95,48 +93,37 @@ class ShardFiles:
 
     @property
     def renderings_path(self) -> str:
-        """See `objects.Files`."""
         return f"{self.name}/rendering in {self.records[0].place}"
 
     def view_path(self, view: str) -> str:
-        """See `objects.Files`."""
         return f"{self.name}/rendering/{view}.png in {self.record_of(view).place}"
 
     @property
     def voxels_path(self) -> str:
-        """See `objects.Files`."""
         return f"{self.name}/model.binvox in {self.voxels_record.place}"
 
     def read_view(self, view: str) -> bytes:
-        """See `objects.Files`."""
         return self.record_of(view).read([view])[0][0]
 
     def read_voxels(self) -> bytes:
-        """See `objects.Files`."""
         return self.voxels_record.read([])[1]
 
     def table(self, objects: Sequence[Object]):
-        """See `objects.Files`."""
         from r2n2_keras.data import tables
 
         return tables.ShardTable(objects)
 
 
 def is_prepared(data_dir: str) -> bool:
-    """Whether a folder is one that `prepare` finished."""
     remote.require(data_dir)
     return remote.isfile(posixpath.join(data_dir, MANIFEST))
 
 
 def read_manifest(data_dir: str) -> dict:
-    """The manifest of prepared data; checks that the shards have the sizes that it names.
-
-    Raises an InputError where the manifest or a shard is damaged, or of another version.
-    """
+    """The manifest of prepared data; an InputError where it is damaged, or of another version."""
     path = posixpath.join(data_dir, MANIFEST)
-    content = _read(path)
-    try:
-        manifest = json.loads(content)
+    with reading("the manifest of prepared data", path, "Prepare the data again."):
+        manifest = json.loads(_read(path))
         version = manifest["format_version"]
         sizes = {shard["name"]: shard["bytes"] for shard in manifest["shards"]}
         texts = [manifest["split_rule"], manifest["index"]["sha256"], *sizes]
@@ -144,18 +131,19 @@ def read_manifest(data_dir: str) -> dict:
             raise TypeError("names and checksums are strings")
         if not all(type(size) is int and size > 0 for size in sizes.values()):
             raise TypeError("sizes are numbers above 0")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"Expected the manifest of prepared data, received {path}, which cannot be read "
-            f"({type(error).__name__}: {error}). Prepare the data again."
-        ) from None
     if version != FORMAT_VERSION:
         raise InputError(
             f"Expected prepared data of format version {FORMAT_VERSION}, received version "
             f"{version!r} in {path}. Prepare the data again."
         )
-    for name, size in sizes.items():
-        shard = posixpath.join(data_dir, name)
+    return manifest
+
+
+def _check_sizes(data_dir, manifest):
+    """A shard that is cut off is told before training comes to its end."""
+    path = posixpath.join(data_dir, MANIFEST)
+    for entry in manifest["shards"]:
+        shard, size = posixpath.join(data_dir, entry["name"]), entry["bytes"]
         try:
             found = "another size" if not remote.has_size(shard, size) else None
         except OSError as error:
@@ -165,7 +153,6 @@ def read_manifest(data_dir: str) -> dict:
                 f"Expected {size} bytes in {shard}, as {path} says, received {found}. Copy the "
                 "file again, or prepare the data again."
             )
-    return manifest
 
 
 def read_prepared(
@@ -177,6 +164,7 @@ def read_prepared(
     damaged, or no object is left.
     """
     manifest = read_manifest(data_dir)
+    _check_sizes(data_dir, manifest)
     rows = read_index(data_dir, manifest)
     wanted = check_categories(categories, {synset_id for _, (synset_id, _) in rows}, data_dir)
     parts = {split: [] for split in SPLITS}
@@ -206,7 +194,7 @@ def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Reco
             "checksum. Copy the file again, or prepare the data again."
         )
     rows: dict[tuple[str, Key], list[Record]] = {}
-    try:
+    with reading("the index of prepared data", path, "Prepare the data again."):
         for row in csv.DictReader(content.decode().splitlines()):
             if row["split"] not in SPLITS:
                 raise ValueError(f"split {row['split']!r}")
@@ -218,19 +206,10 @@ def read_index(data_dir: str, manifest: dict) -> dict[tuple[str, Key], list[Reco
                 row["voxels"] == "1",
             )
             rows.setdefault((row["split"], key), []).append(record)
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise InputError(
-            f"Expected the index of prepared data, received {path}, which cannot be read "
-            f"({type(error).__name__}: {error}). Prepare the data again."
-        ) from None
     return rows
 
 
 def _read(path):
-    try:
+    advice = "Give another --data_dir, or prepare the data again."
+    with reading("prepared data", path, advice):
         return remote.read(path)
-    except OSError as error:
-        raise InputError(
-            f"Expected prepared data, received {path}, which cannot be read ({reason(error)}). "
-            "Give another --data_dir, or prepare the data again."
-        ) from None

@@ -15,7 +15,6 @@ partner, so that leaving one out moves no other.
 """
 
 import hashlib
-import heapq
 import json
 from collections.abc import Collection, Iterable, Sequence
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from r2n2_keras.data import remote
 from r2n2_keras.data.objects import SPLITS, DataSet, Key, Object
-from r2n2_keras.errors import InputError, reason
+from r2n2_keras.errors import InputError, reading
 from r2n2_keras.files import replacing
 
 
@@ -73,34 +72,22 @@ def describe(rule: str, split_file: str = "", split_seed: int = 0) -> str:
 
 def read_pix2vox(path: str) -> list[tuple[Key, str]]:
     """Models and parts in a `ShapeNet.json` of Pix2Vox; an InputError where it cannot be read."""
-    content = _read(path, "--split_file")
     names = []
-    try:
-        for category in json.loads(content):
+    with reading("--split_file to be the ShapeNet.json of Pix2Vox", path, "Give another file."):
+        for category in json.loads(_read(path, "--split_file")):
             for part in SPLITS:
                 if not isinstance(category[part], list):
                     raise TypeError(f"{part!r} is no list")
                 names += [((category["taxonomy_id"], name), part) for name in category[part]]
         if not names or not all(isinstance(text, str) for key, _ in names for text in key):
             raise TypeError("ids are strings, and there is at least one")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"Expected --split_file to be the ShapeNet.json of Pix2Vox, received {path}, which "
-            f"cannot be read ({type(error).__name__}: {error}). Give another file."
-        ) from None
     return names
 
 
 def _read(path, flag):
     remote.require(path)
-    try:
+    with reading(f"{flag} to be a text file", path, "Give another file."):
         return remote.read(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        found = reason(error) if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise InputError(
-            f"Expected {flag} to be a file, received {path}, which cannot be read ({found}). Give "
-            "another file."
-        ) from None
 
 
 def limited(parts: dict[Key, str], limit: int) -> dict[Key, str]:
@@ -111,20 +98,16 @@ def limited(parts: dict[Key, str], limit: int) -> dict[Key, str]:
     """
     if not limit or limit >= len(parts):
         return parts
-    groups: dict[Key, list[Key]] = {}
+    groups: dict[tuple[int, str], list[Key]] = {}
     for key in sorted(parts):
-        groups.setdefault((key[0], parts[key]), []).append(key)
-    # A heap's smallest is the one that has least of its share; parts come in the order of SPLITS.
-    order = {group: (SPLITS.index(group[1]), group[0]) for group in groups}
-    heap = [(-float("inf"), order[group], group, 0) for group in groups]
-    heapq.heapify(heap)
-    kept = []
-    for _ in range(limit):
-        _, place, group, count = heapq.heappop(heap)
-        kept.append(groups[group][count])
-        size = len(groups[group])
-        if count + 1 < size:
-            heapq.heappush(heap, (-size / (count + 1), place, group, count + 1))
+        groups.setdefault((SPLITS.index(parts[key]), key[0]), []).append(key)
+    # Whose group has the least of its share is next.
+    ranked = sorted(
+        (number / len(keys), group, key)
+        for group, keys in groups.items()
+        for number, key in enumerate(keys)
+    )
+    kept = {key for *_, key in ranked[:limit]}
     return {key: parts[key] for key in sorted(kept)}
 
 
@@ -168,16 +151,11 @@ def load_split(path: str, objects: Collection[Object], complete: bool = False) -
     Raises an InputError where the file is no saved split, or, if it must be `complete`, where one
     of its models is not there.
     """
-    try:
-        with open(path) as file:
-            saved = json.load(file)
+    advice = "Give the --workdir of a run that `train` made."
+    with reading("the split of a run", path, advice), open(path) as file:
+        saved = json.load(file)
         keys = {part: set(saved[part]) for part in SPLITS}
         split_rule = saved.get("split_rule", "r2n2")  # what runs of 0.1.0 do not say
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"Expected the split of a run, received {path}, which cannot be read "
-            f"({type(error).__name__}: {error}). Give the --workdir of a run that `train` made."
-        ) from None
     missing = sorted(set().union(*keys.values()) - {one.name for one in objects})
     if complete and missing:
         raise InputError(

@@ -43,7 +43,6 @@ class TreeTable:
         return contents, self.read_voxels(index)
 
     def read_voxels(self, index):
-        """Bytes of the voxels of an object."""
         return tf.io.read_file(self._voxels[index])
 
 
@@ -83,7 +82,6 @@ class ShardTable:
         )
 
     def read_voxels(self, index):
-        """Bytes of the voxels of an object."""
         return self._read(self._voxels_record[index], [])[1]
 
     def _read(self, record, views):

@@ -68,19 +68,15 @@ class TreeFiles:
     voxels_path: str
 
     def view_path(self, view: str) -> str:
-        """See `objects.Files`."""
         return posixpath.join(self.renderings_path, f"{view}.png")
 
     def read_view(self, view: str) -> bytes:
-        """See `objects.Files`."""
         return remote.read(self.view_path(view))
 
     def read_voxels(self) -> bytes:
-        """See `objects.Files`."""
         return remote.read(self.voxels_path)
 
     def table(self, objects: Sequence[Object]):
-        """See `objects.Files`."""
         from r2n2_keras.data.tables import TreeTable  # TensorFlow is only needed from here on
 
         return TreeTable(objects)
@@ -157,10 +153,4 @@ def _list(folder):
     """Sorted names in a folder, without the slash that object stores add; none if it is absent."""
     if not remote.isdir(folder):
         return []
-    try:
-        return sorted(name.rstrip("/") for name in remote.listdir(folder, pipes=False))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename or "
-            "remove that file."
-        ) from None
+    return sorted(name.rstrip("/") for name in remote.listdir(folder, pipes=False))

@@ -1,6 +1,5 @@
 """Samples to look at, with what the network makes of them."""
 
-from r2n2_keras.data import pipeline
 from r2n2_keras.model.metrics import voxel_iou
 from r2n2_keras.preparation import bad_files
 
@@ -11,19 +10,9 @@ def examples(model, objects, *, num_views, threshold, view_ids=()):
     Images are `(T, H, W, C)` for T views, both voxels bool `(N, N, N)`.
     """
     chosen = list({one.synset_id: one for one in reversed(objects)}.values())[::-1]
-    edge = model.output_shape[-1]
-    batches = pipeline.evaluation_batches(
-        chosen,
-        model.image_spec,
-        batch_size=1,
-        num_views=num_views,
-        view_ids=view_ids,
-        grid_edge=edge,
-    )
+    batches = bad_files.EvaluationBatches(model, chosen, 1, num_views, view_ids)
     rows = []
-    for sample, (images, voxels) in zip(
-        chosen, bad_files.explained(batches, chosen, edge, 1, num_views, view_ids), strict=True
-    ):
+    for sample, (images, voxels) in zip(chosen, batches, strict=True):
         occupancy = model.predict(images, verbose=0)
         iou = float(voxel_iou(voxels, occupancy, threshold)[0])
         caption = f"{sample.category}, IoU {iou:.2f}"

@@ -3,8 +3,8 @@
 import json
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+
+from r2n2_keras.terminal import print_table
 
 AVERAGES = {
     "iou_mean_over_samples": "mean over samples",
@@ -63,7 +63,6 @@ def build(
 
 
 def to_json(report: dict) -> str:
-    """The text of `evaluation.json`."""
     return json.dumps(report, indent=1) + "\n"
 
 
@@ -99,7 +98,6 @@ def tables(report: dict) -> list[tuple[str, list[str], list[list[str]]]]:
 
 
 def title(report: dict) -> str:
-    """What was scored, in a line."""
     step = "" if report["step"] is None else f" at step {report['step']}"
     if report["split"] == "all":
         scored = f"models, whatever their part of the split {report['split_rule']}"
@@ -109,7 +107,6 @@ def title(report: dict) -> str:
 
 
 def to_markdown(report: dict) -> str:
-    """The text of `evaluation.md`."""
     text = [f"# {title(report)}", "", _EXPLANATION]
     for name, header, lines in tables(report):
         text += ["", f"## {name}", ""]
@@ -127,21 +124,9 @@ _EXPLANATION = (
 
 def print_report(report: dict) -> None:
     """Shows the tables on the terminal."""
-    console = Console()
-    console.print(f"[bold]{title(report)}[/bold]")
+    print(title(report))
     for name, header, lines in tables(report):
-        table = Table(title=name, title_justify="left")
-        for column, cells in enumerate(zip(header, *lines, strict=True)):
-            table.add_column(
-                header[column],
-                justify="left" if column == 0 else "right",
-                min_width=max(len(word) for cell in cells for word in cell.split()),
-            )
-        for number, line in enumerate(lines):
-            is_last_category = "category" in header and number == len(lines) - len(AVERAGES) - 1
-            table.add_row(*line, end_section=is_last_category)
-        # A table too wide for the terminal runs over its edge; rich would cut its numbers.
-        console.print(table, crop=False)
+        print_table(header, lines, name, totals=len(AVERAGES) if "category" in header else 0)
 
 
 def _views(count):

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from r2n2_keras.data import pipeline
 from r2n2_keras.evaluation.step import make_eval_step
 from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.metrics import voxel_iou
@@ -29,16 +28,8 @@ def score(model, objects, *, eval_views, thresholds, batch_size, view_ids=(), lo
     """
     predict = make_eval_step(model, thresholds[0])
     columns = {views: [] for views in eval_views}
-    most, edge = max(eval_views), model.output_shape[-1]
-    batches = pipeline.evaluation_batches(
-        objects,
-        model.image_spec,
-        batch_size=batch_size,
-        num_views=most,
-        view_ids=view_ids,
-        grid_edge=edge,
-    )
-    for images, voxels in bad_files.explained(batches, objects, edge, batch_size, most, view_ids):
+    batches = bad_files.EvaluationBatches(model, objects, batch_size, max(eval_views), view_ids)
+    for images, voxels in batches:
         for views in eval_views:
             _, _, occupancy = predict(images[:, :views], voxels)
             columns[views].append(_score_batch(voxels.numpy(), occupancy.numpy(), thresholds, loss))

@@ -12,12 +12,10 @@ from r2n2_keras.model.serialization import register
 
 
 def conv(inputs, kernel, **kwargs):
-    """`keras.ops.conv` with its arguments."""
     return _widened(ops.conv, inputs, kernel, **kwargs)
 
 
 def conv_transpose(inputs, kernel, **kwargs):
-    """`keras.ops.conv_transpose` with its arguments."""
     return _widened(ops.conv_transpose, inputs, kernel, **kwargs)
 
 

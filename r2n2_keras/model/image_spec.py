@@ -19,5 +19,4 @@ class ImageSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of a view, `(H, W, C)`."""
         return self.image_size, self.image_size, self.channels

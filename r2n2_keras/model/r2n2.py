@@ -159,7 +159,6 @@ class R2N2(keras.Model):
 
     @property
     def image_spec(self):
-        """What the network expects to see, an `ImageSpec`."""
         return ImageSpec(self.image_size, self.channels, self.background, self.alpha)
 
     def call_padded(self, images, num_views):

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import math
 import os
+import pickle
 import pickletools
 import warnings
 
@@ -17,6 +18,13 @@ from r2n2_keras.errors import InputError
 from r2n2_keras.model.weight_files import check_file, npy_header
 
 _LONGEST = 20_000  # instructions; 63 arrays take about 2,300
+# Of protocols 2 to 4.
+_INSTRUCTIONS = frozenset(
+    "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NONE NEWTRUE NEWFALSE BININT BININT1 "
+    "BININT2 LONG1 BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 "
+    "BINSTRING SHORT_BINSTRING EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS "
+    "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET".split()
+)
 _FUNCTIONS = {
     # NumPy 1 and NumPy 2 call the same module by two names.
     "numpy.core.multiarray _reconstruct": "array",
@@ -34,6 +42,12 @@ class _Call:
     function: str
     arguments: tuple = ()
     state: tuple = ()
+
+    def __call__(self, *arguments):
+        return _Call(self.function, arguments)
+
+    def __setstate__(self, state):
+        self.state = state
 
 
 def read(path: str | os.PathLike) -> list[np.ndarray]:
@@ -62,16 +76,45 @@ def read(path: str | os.PathLike) -> list[np.ndarray]:
     return arrays
 
 
-def _unpickled(file):
-    """The arrays of a pickled list, read as data: nothing in it is looked up or run.
+class _Unpickler(pickle._Unpickler):
+    """Makes a `_Call` of each call that a pickle asks for: nothing in it is looked up or run.
 
-    Knows only the instructions of which `np.save` makes lists of arrays, in protocols 2 to 4. None
-    of them takes more memory than it has bytes in the file. An InputError tells of any others.
+    Knows only the instructions of which `np.save` makes lists of arrays. None of them takes more
+    memory than it has bytes in the file, which is not so of those of the unpickler in C.
     """
+
+    def __init__(self, file):
+        super().__init__(file, encoding="latin1")
+        self.dispatch = _Instructions()
+
+    def find_class(self, module, name):
+        if (function := _FUNCTIONS.get(f"{module} {name}")) is None:
+            raise InputError(f"it would run {f'{module}.{name}'[:60]!a}, which was not done")
+        return _Call(function)
+
+
+class _Instructions:
+    """What stands behind each instruction of a pickle, as `pickle._Unpickler` asks for it."""
+
+    def __init__(self):
+        self._count = 0
+
+    def __getitem__(self, code):
+        self._count += 1
+        if self._count > _LONGEST:
+            raise InputError(f"its pickle has more than {_LONGEST} instructions")
+        name = pickletools.code2op[chr(code)].name
+        if name not in _INSTRUCTIONS:
+            raise InputError(f"its pickle has the instruction {name}, which lists do not need")
+        return pickle._Unpickler.dispatch[code]
+
+
+def _unpickled(file):
+    """The arrays of a pickled list; an InputError tells of any other pickle."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's, of odd backslashes in names
-            value = _interpret(file)
+            value = _Unpickler(file).load()
         *_, items = _state(value, "array")
         if type(items) is not list:
             raise InputError("it holds no list of arrays")
@@ -83,76 +126,11 @@ def _unpickled(file):
                 raise InputError("its arrays are larger than the file")
     except InputError:
         raise
-    except (LookupError, AttributeError, TypeError, ValueError):
+    except (pickle.PickleError, EOFError, LookupError, AttributeError, TypeError, ValueError):
         raise InputError("its pickle is damaged") from None
     if file.read(1):
         raise InputError("something follows the list")
     return arrays
-
-
-def _interpret(file):
-    stack, outer_stacks, memo = [], [], {}
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if count > _LONGEST:
-            raise InputError(f"its pickle has more than {_LONGEST} instructions")
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "BININT" | "BININT1" | "BININT2" | "LONG1":
-                stack.append(argument)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
-                stack.append(argument)
-            case "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8" | "BINSTRING" | "SHORT_BINSTRING":
-                stack.append(argument)
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "EMPTY_LIST":
-                stack.append([])
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                items = [stack.pop() for _ in range(int(opcode.name[-1]))]
-                stack.append(tuple(items[::-1]))
-            case "MARK":
-                outer_stacks.append(stack)
-                stack = []
-            case "TUPLE":
-                items, stack = stack, outer_stacks.pop()
-                stack.append(tuple(items))
-            case "APPENDS":
-                items, stack = stack, outer_stacks.pop()
-                stack[-1].extend(items)
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "GLOBAL":
-                stack.append(_function(argument))
-            case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(_function(" ".join((module, name))))
-            case "REDUCE":
-                arguments = stack.pop()
-                stack.append(_Call(stack.pop().function, arguments))
-            case "BUILD":
-                state = stack.pop()
-                stack[-1].state = state
-            case "STOP":
-                (value,) = stack
-                return value
-            case other:
-                raise InputError(f"its pickle has the instruction {other}, which lists do not need")
-
-
-def _function(name):
-    if name not in _FUNCTIONS:
-        raise InputError(f"it would run {name.replace(' ', '.')[:60]!a}, which was not done")
-    return _Call(_FUNCTIONS[name])
 
 
 def _state(value, function):

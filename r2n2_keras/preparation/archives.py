@@ -57,7 +57,6 @@ class Source(abc.ABC):
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
         return posixpath.basename(self.path.rstrip("/"))
 
     @abc.abstractmethod
@@ -89,7 +88,6 @@ class Folder(Source):
     """A folder, and what lies below it, by name."""
 
     def members(self) -> Iterator[Member]:
-        """See `Source.members`."""
         return self._walk(self.path, MAX_DEPTH)
 
     def _walk(self, folder, depth):
@@ -97,11 +95,6 @@ class Folder(Source):
             names = remote.listdir(folder)
         except OSError as error:
             raise InputError(f"{unreadable(folder, error)} Check its permissions.") from None
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"Expected names of files in UTF-8 in {folder}, received {error.object!r}. Rename "
-                "or remove that file."
-            ) from None
         for name in names:
             path = posixpath.join(folder, name.rstrip("/"))
             if not name.endswith(_FILES) and (name.endswith("/") or remote.isdir(path)):
@@ -120,7 +113,6 @@ class Archive(Source):
     """A tar archive, read forwards."""
 
     def members(self) -> Iterator[Member]:
-        """See `Source.members`."""
         with remote.open_file(self.path) as file:
             yield from self._members(file)
 

@@ -82,6 +82,25 @@ def explained(
         yield batch
 
 
+class EvaluationBatches:
+    """`pipeline.evaluation_batches` for a network, as `explained`; can be iterated over again."""
+
+    def __init__(self, model, objects, batch_size, num_views, view_ids=()):
+        grid_edge = model.output_shape[-1]
+        self._batches = pipeline.evaluation_batches(
+            objects,
+            model.image_spec,
+            batch_size=batch_size,
+            num_views=num_views,
+            view_ids=view_ids,
+            grid_edge=grid_edge,
+        )
+        self._made_of = objects, grid_edge, batch_size, num_views, view_ids
+
+    def __iter__(self):
+        return explained(self._batches, *self._made_of)
+
+
 def on_sound_models(
     objects: Sequence[Object],
     grid_edge: int,

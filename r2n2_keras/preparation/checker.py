@@ -58,11 +58,9 @@ class BadFile(InputError):
         self.kind, self.path, self.text = kind, path, text
 
     def finding(self, key: Key | None = None) -> Finding:
-        """The same as a finding."""
         return Finding(self.kind, self.path, self.text, key)
 
     def advised(self, advice: str) -> "BadFile":
-        """The same with what to do."""
         return BadFile(self.kind, self.path, self.text, advice)
 
 
@@ -88,8 +86,8 @@ def check_size(size: int, path: str) -> None:
         raise BadFile(Kind.UNREADABLE, path, text)
 
 
-def check_png(content: bytes, path: str) -> png.Header:
-    """Raises `BadFile` where training cannot use a rendering."""
+def check_png(content: bytes, path: str) -> str:
+    """Size and mode of a rendering; `BadFile` where training cannot use it."""
     try:
         return png.check(content)
     except ValueError as error:

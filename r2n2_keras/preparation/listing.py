@@ -5,7 +5,6 @@
 
 import dataclasses
 import hashlib
-import json
 import posixpath
 from collections.abc import Callable, Iterable
 
@@ -75,7 +74,6 @@ class Tree:
 
     @staticmethod
     def open(one: Object) -> Contents:
-        """Lists an object's folders."""
         files = one.files
         found = {
             posixpath.join(folder, name.rstrip("/")): trees.recognise(f"{place}/{name}")
@@ -105,7 +103,7 @@ class Prepared:
     def __init__(self, data_dir, categories, excluded):
         self.findings: list[Finding] = []
         index = posixpath.join(data_dir, shards.INDEX)
-        manifest = _manifest(data_dir)
+        manifest = shards.read_manifest(data_dir)
         rows = self._rows(data_dir, manifest, index, categories, excluded)
         self.findings += in_two_parts(((key, split) for split, key in rows), index)
         self.objects = [
@@ -143,7 +141,6 @@ class Prepared:
 
     @staticmethod
     def open(one: Object) -> Contents:
-        """Reads an object's records."""
         contents, findings = {}, []
         records = one.files.records
         for record in records:
@@ -200,30 +197,11 @@ def check_shard(path: str, entry: dict) -> list[Finding]:
     return [Finding(Kind.CHECKSUM, path, text)]
 
 
-def _manifest(data_dir):
-    """The manifest, also where shards have other sizes than it says: `check_shard` tells."""
-    try:
-        return shards.read_manifest(data_dir)
-    except InputError as error:
-        refused = error
-    try:
-        manifest = json.loads(read(posixpath.join(data_dir, shards.MANIFEST)))
-        usable = manifest["format_version"] == shards.FORMAT_VERSION
-        usable &= "sha256" in manifest["index"]
-        usable &= all(isinstance(shard["bytes"], int) for shard in manifest["shards"])
-    except (BadFile, ValueError, KeyError, TypeError):
-        usable = False
-    if not usable:
-        raise refused
-    return manifest
-
-
 def _names(folder):
     """Sorted names in a folder, on object stores those of folders with a slash; none if absent."""
     try:
         return remote.listdir(folder) if remote.isdir(folder) else []
     except OSError as error:
         raise unreadable(folder, error) from None
-    except UnicodeDecodeError as error:
-        text = f"expected names of files in UTF-8, received {error.object!r}"
-        raise BadFile(Kind.UNREADABLE, folder, text) from None
+    except InputError as error:
+        raise BadFile(Kind.UNREADABLE, folder, without_advice(error)) from None

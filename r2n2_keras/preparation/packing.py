@@ -67,7 +67,6 @@ class Packer:
         self._grow(waiting, len(png) - len(replaced) if replaced else len(png) + _FILE_COST)
 
     def add_cameras(self, key: Key, text: bytes) -> None:
-        """Takes a `rendering_metadata.txt`."""
         waiting = self._waiting_of(key)
         growth = len(text) - len(waiting.cameras or b"")
         waiting.cameras = text
@@ -81,7 +80,6 @@ class Packer:
         self._views.pop(key, None)
 
     def flush(self) -> None:
-        """Writes all that waits."""
         while self._waiting:
             self._write_oldest()
 
@@ -92,12 +90,10 @@ class Packer:
 
     @property
     def num_models(self) -> int:
-        """How many models have renderings so far."""
         return len(self._views)
 
     @property
     def view_names(self) -> list[str]:
-        """Names of all views that have come."""
         return list(self._bits)
 
     def _bit(self, view):

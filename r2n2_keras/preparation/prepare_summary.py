@@ -5,17 +5,15 @@ import shlex
 import sys
 import time
 
-from rich.console import Console
-from rich.table import Table
-
 from r2n2_keras.data.categories import category_of
 from r2n2_keras.data.objects import SPLITS
 from r2n2_keras.preparation.archives import Source
 from r2n2_keras.preparation.conversion import Result
+from r2n2_keras.terminal import count, print_table
 
 
 class Progress:
-    """Shows on a `progress.Bar` how far `prepare` is; called as `conversion.Progress`."""
+    """Shows on a `terminal.Bar` how far `prepare` is; called as `conversion.Progress`."""
 
     def __init__(self, bar):
         self._bar = bar
@@ -35,18 +33,18 @@ class Progress:
 def print_summary(result: Result, out: str, seconds: float) -> None:
     """Shows what was prepared, what was left out and what to do next."""
     manifest = result.manifest
-    Console().print(_table(manifest), crop=False)
+    _print_models(manifest["models"])
     counts = [part["models"] for parts in manifest["models"].values() for part in parts.values()]
     shards = manifest["shards"]
     size = sum(shard["bytes"] for shard in shards) + manifest["index"]["bytes"]
     print(
-        f"Wrote {_count(sum(counts), 'model')} with {_count(result.renderings, 'rendering')} to "
-        f"{out}: {_count(len(shards), 'shard')}, {_size(size)}, split {manifest['split_rule']}."
+        f"Wrote {count(sum(counts), 'model')} with {count(result.renderings, 'rendering')} to "
+        f"{out}: {count(len(shards), 'shard')}, {_size(size)}, split {manifest['split_rule']}."
     )
     records = sum(shard["records"] for shard in shards)
     if records > 2 * sum(counts):
         print(
-            f"The files of a model lay far apart: {_count(records, 'record')}, which training "
+            f"The files of a model lay far apart: {count(records, 'record')}, which training "
             "reads more slowly. An archive that goes model by model gives one record of each."
         )
     left_out = [f"{count:,} {kind}" for kind, count in manifest["left_out"].items()]
@@ -73,24 +71,20 @@ def peak_memory() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _table(manifest):
-    models = manifest["models"]
+def _print_models(models):
     rows = {}
     for split, parts in models.items():
         for synset_id, part in parts.items():
             rows.setdefault(synset_id, dict.fromkeys(SPLITS, 0))[split] = part["models"]
-    table = Table("category", title="Models", title_justify="left")
-    for name in (*SPLITS, "all"):
-        table.add_column(name, justify="right")
     lines = [
-        (category_of(synset_id), *(counts[split] for split in SPLITS))
-        for synset_id, counts in sorted(rows.items())
+        (category_of(synset_id), *counts.values()) for synset_id, counts in sorted(rows.items())
     ]
-    totals = ("all", *(sum(column) for column in list(zip(*lines, strict=True))[1:]))
-    for number, (name, *counts) in enumerate([*lines, totals], start=1):
-        cells = (f"{count:,}" for count in (*counts, sum(counts)))
-        table.add_row(name, *cells, end_section=number == len(lines))
-    return table
+    lines.append(("all", *map(sum, list(zip(*lines, strict=True))[1:])))
+    print_table(
+        ["category", *SPLITS, "all"],
+        [[name, *(f"{n:,}" for n in (*counts, sum(counts)))] for name, *counts in lines],
+        title="Models",
+    )
 
 
 def _size(number):
@@ -99,7 +93,3 @@ def _size(number):
             return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:,.2f} GB"
-
-
-def _count(number, noun):
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import r2n2_keras
 from r2n2_keras import workdir
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import reading
 
 FILE = "model_card.md"
 _NOT_STATED = (
@@ -70,7 +70,7 @@ def _scores(config):
     path = os.path.join(config.workdir, workdir.EVALUATION)
     if config.model_file or not config.workdir or not os.path.isfile(path):
         return ["Not scored: `python -m r2n2_keras.evaluate` before the export does it."]
-    try:
+    with reading("the scores of a run", path, "Run evaluate again, or remove it."):
         with open(path) as file:
             evaluation = json.load(file)
         best = workdir.best_row(workdir.read_metrics(config.workdir))
@@ -95,8 +95,3 @@ def _scores(config):
                 cells = ["-" if line[n] is None else f"{line[n]:.3f}" for n in names]
                 lines.append(f"| {line['views']} | {' | '.join(cells)} |")
         return lines
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"Expected the scores of a run, received {path}, which cannot be read "
-            f"({type(error).__name__}: {error}). Run evaluate again, or remove it."
-        ) from None

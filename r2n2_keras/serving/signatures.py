@@ -232,7 +232,6 @@ class State:
         ]
 
     def to_bytes(self, grids):
-        """The reverse."""
         flat = [
             tf.reshape(g, [-1, int(np.prod(s))]) for g, s in zip(grids, self._shapes, strict=True)
         ]

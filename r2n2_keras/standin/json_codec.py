@@ -1,7 +1,6 @@
-"""JSON to tensors and back, by TensorFlow Serving's rules.
+"""JSON to arrays and back, by TensorFlow Serving's rules.
 
-A tensor is a pair here: its values along one axis, and its shape, which may have more axes than
-NumPy takes. Number tokens are int or float as they are written: 1 is an int, 1.0 is a float.
+Number tokens are int or float as they are written: 1 is an int, 1.0 is a float.
 """
 
 import binascii
@@ -20,6 +19,7 @@ from r2n2_keras.standin import status
 # A body of brackets alone would become a hundred times as large; pictures of pixels have a list for
 # each pixel, which this leaves ample room for.
 MAX_CONTAINERS = 4_000_000
+MAX_AXES = 30  # NumPy has few more
 
 # Small integers are taken in the range of int32, and wrap.
 _INTEGERS = {
@@ -66,8 +66,8 @@ def parse(text: bytes | bytearray) -> dict:
     return request
 
 
-def feeds(request: dict, inputs: dict[str, tf.DType]) -> tuple[bool, dict[str, tuple]]:
-    """Whether a predict request is in row format (`instances`), and the tensor of each input.
+def feeds(request: dict, inputs: dict[str, tf.DType]) -> tuple[bool, dict[str, np.ndarray]]:
+    """Whether a predict request is in row format (`instances`), and the array of each input.
 
     `inputs` has the type of each input of the signature; OpError where the request does not fit it.
     """
@@ -96,7 +96,7 @@ def _of_columns(columns, inputs):
         columns = {_only(inputs): columns}
     if missing := inputs.keys() - columns.keys():
         raise status.invalid(f"Expected {', '.join(missing)} in `inputs`, received none.")
-    return {name: _tensor(columns[name], name, dtype) for name, dtype in inputs.items()}
+    return {name: _array(columns[name], name, dtype) for name, dtype in inputs.items()}
 
 
 def _only(inputs):
@@ -113,15 +113,17 @@ def _is_base64(value):
     return len(value) == 1 and type(value.get("b64")) is str
 
 
-def _tensor(value, name, dtype):
+def _array(value, name, dtype):
     shape, level = [], [value]
     while level and type(level[0]) is list:
+        if len(shape) == MAX_AXES:
+            raise status.invalid(f"Expected at most {MAX_AXES} axes for {name}, received more.")
         size = len(level[0])
         if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
             raise status.invalid(f"Expected lists of one length for {name}, received several.")
         shape.append(size)
         level = level[0] if len(level) == 1 else list(itertools.chain.from_iterable(level))
-    return _values(level, name, dtype), tuple(shape)
+    return _values(level, name, dtype).reshape(shape)
 
 
 def _values(leaves, name, dtype):
@@ -157,27 +159,27 @@ def _unfit(value, name, dtype):
     return status.invalid(f"Expected {dtype.name} for {name}, received {reprlib.repr(value)}.")
 
 
-def predictions(outputs: dict[str, tuple], rows: bool) -> bytes:
-    """The answer to a predict request, in row format or not, of the tensor of each output.
+def predictions(outputs: dict[str, np.ndarray], rows: bool) -> bytes:
+    """The answer to a predict request, in row format or not, of the array of each output.
 
     OpError where an output has no JSON, or in row format no batch axis like the others'.
     """
     if rows:
         text = f'{{\n    "predictions": {_rows(outputs)}\n}}'
     else:
-        texts = [_nested(name, *outputs[name])[0] for name in outputs]
+        texts = [_nested(name, outputs[name])[0] for name in outputs]
         text = f'{{\n    "outputs": {_members(outputs, texts)}\n}}'
     return text.encode("utf-8", "surrogateescape")
 
 
 def _rows(outputs):
-    sizes = {shape[:1] for _, shape in outputs.values()}
+    sizes = {array.shape[:1] for array in outputs.values()}
     if len(sizes) > 1 or () in sizes:
         raise status.invalid(
             "Expected outputs with one batch axis for a request of `instances`, received shapes "
-            f"{', '.join(str(list(shape)) for _, shape in outputs.values())}. Ask with `inputs`."
+            f"{', '.join(str(list(array.shape)) for array in outputs.values())}. Ask with `inputs`."
         )
-    columns = [_nested(name, *outputs[name], axes=1) for name in outputs]
+    columns = [_nested(name, outputs[name], axes=1) for name in outputs]
     return f"[{', '.join(_members(outputs, row) for row in zip(*columns, strict=True))}]"
 
 
@@ -189,9 +191,9 @@ def _members(names, texts):
     return f"{{{', '.join(f'{quoted(name)}: {text}' for name, text in pairs)}}}"
 
 
-def _nested(name, values, shape, axes=0):
-    """The text of each part of a tensor along its first `axes`, lists within lists."""
-    texts = _texts(name, values)
+def _nested(name, array, axes=0):
+    """The text of each part of an array along its first `axes`, lists within lists."""
+    texts, shape = _texts(name, array.reshape(-1)), array.shape
     for axis in range(len(shape) - 1, axes - 1, -1):
         size, count = shape[axis], math.prod(shape[:axis])
         texts = [f"[{', '.join(texts[i * size : (i + 1) * size])}]" for i in range(count)]

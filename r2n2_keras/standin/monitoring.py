@@ -34,7 +34,6 @@ class Monitor:
         self._runs.labels(model, "Predict", "TF1").observe(1e6 * seconds)
 
     def page(self) -> bytes:
-        """The Prometheus page."""
         # The library gives counters a suffix that TensorFlow Serving does not.
         page = prometheus.generate_latest(self._registry)
         return page.replace(b":request_count_total", b":request_count")

@@ -1,7 +1,6 @@
 """One version of a model, loaded and run as TensorFlow Serving does: a graph and a session."""
 
 import json
-import threading
 import time
 from pathlib import Path
 
@@ -13,57 +12,26 @@ from tensorflow_serving.apis import get_model_metadata_pb2, prediction_log_pb2
 
 from r2n2_keras.standin import status
 
-_MOST_AXES = 30  # more may be more than NumPy has
-
 
 class Signature:
     """A signature that can be run; `inputs` has the type of each input."""
 
-    def __init__(self, proto, session, fed, timeout_in_ms: int, observe):
+    def __init__(self, proto, session, timeout_in_ms: int, observe):
         self.inputs = {name: tf.as_dtype(info.dtype) for name, info in proto.inputs.items()}
-        self._outputs = {name: info.name for name, info in proto.outputs.items()}
-        self._fed = [tensor for info in proto.inputs.values() for tensor in fed[info.name]]
-        self._session = session
-        self._timeout_in_ms = timeout_in_ms
+        self._outputs = list(proto.outputs)
         self._observe = observe
-        self._lock = threading.Lock()
-        self._callable = self._make_callable(self._outputs.values())
-        self._deep_callable = None
+        options = config_pb2.CallableOptions(
+            feed=[info.name for info in proto.inputs.values()],
+            fetch=[info.name for info in proto.outputs.values()],
+        )
+        options.run_options.timeout_in_ms = timeout_in_ms
+        self._callable = session._make_callable_from_options(options)
 
-    def _make_callable(self, fetched):
-        options = config_pb2.CallableOptions(feed=self._fed, fetch=fetched)
-        options.run_options.timeout_in_ms = self._timeout_in_ms
-        return self._session._make_callable_from_options(options)
-
-    def run(self, tensors: dict[str, tuple]) -> dict[str, tuple]:
-        """Runs the graph on each input's values, along one axis, and shape; gives such pairs."""
-        given = []
-        for name in self.inputs:
-            values, shape = tensors[name]
-            given += values, np.array(shape, np.int64)
+    def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
-        if max(map(len, given[1::2])) > _MOST_AXES:
-            pairs = self._run_deep(given)
-        else:
-            arrays = [_as_array(one) for one in self._callable(*given)]
-            pairs = [(array.reshape(-1), array.shape) for array in arrays]
+        answers = self._callable(*(arrays[name] for name in self.inputs))
         self._observe(time.perf_counter() - started)
-        return dict(zip(self._outputs, pairs, strict=True))
-
-    def _run_deep(self, given):
-        """Has the graph take its outputs apart, as NumPy cannot take them.
-
-        Only where it must: TensorFlow takes seconds to optimise what does not end with a call.
-        """
-        with self._lock, self._session.graph.as_default():
-            if not self._deep_callable:
-                tensors = map(self._session.graph.get_tensor_by_name, self._outputs.values())
-                parts = [(tf.reshape(one, [-1]), tf.shape(one, tf.int64)) for one in tensors]
-                self._deep_callable = self._make_callable(
-                    one.name for pair in parts for one in pair
-                )
-        found = self._deep_callable(*given)
-        return [(found[at], tuple(found[at + 1].tolist())) for at in range(0, len(found), 2)]
+        return dict(zip(self._outputs, map(_as_array, answers), strict=True))
 
 
 def _as_array(value):
@@ -88,13 +56,13 @@ class Servable:
         self._session = tf.compat.v1.Session(graph=graph, config=options)
         try:
             protos = _signature_protos(folder)
-            dense = {key: proto for key, proto in protos.items() if _is_dense(proto)}
             with graph.as_default():
-                fed, replaced = _flat_inputs(dense)
-                tf.compat.v1.saved_model.load(self._session, ["serve"], folder, input_map=replaced)
-            for key, proto in dense.items():
-                signature = Signature(proto, self._session, fed, timeout_in_ms, observe)
-                self._signatures[key] = signature
+                tf.compat.v1.saved_model.load(self._session, ["serve"], folder)
+            self._signatures = {
+                key: Signature(proto, self._session, timeout_in_ms, observe)
+                for key, proto in protos.items()
+                if _is_dense(proto)
+            }
             self.metadata = _metadata(name, version, protos)
             self._warm_up(Path(folder, "assets.extra", "tf_serving_warmup_requests"))
         except Exception as error:
@@ -120,7 +88,7 @@ class Servable:
             arrays = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             if arrays.keys() != signature.inputs.keys():
                 raise status.invalid(f"Expected other inputs in request {number} of {path}.")
-            signature.run({name: (one.reshape(-1), one.shape) for name, one in arrays.items()})
+            signature.run(arrays)
 
     def close(self) -> None:
         """Frees its memory; nobody may use it any more."""
@@ -141,23 +109,6 @@ def _is_dense(proto):
     # Sparse tensors have no one name; what initialises takes nothing.
     infos = [*proto.inputs.values(), *proto.outputs.values()]
     return bool(proto.inputs and proto.outputs) and all(info.name and info.dtype for info in infos)
-
-
-def _flat_inputs(protos):
-    """Puts a reshape before each input, as NumPy has not as many axes as a request may.
-
-    Gives, by the name of an input: the names of what is fed, its values along one axis and its
-    shape; and what takes its place.
-    """
-    fed, replaced = {}, {}
-    with tf.name_scope("standin"):
-        for proto in protos.values():
-            for info in proto.inputs.values():
-                values = tf.compat.v1.placeholder(info.dtype, [None])
-                shape = tf.compat.v1.placeholder(tf.int64, [None])
-                fed[info.name] = values.name, shape.name
-                replaced[info.name] = tf.reshape(values, shape)
-    return fed, replaced
 
 
 def _metadata(name, version, protos):

@@ -22,7 +22,6 @@ _HTTP = {
 
 
 def error(code: str, message: str) -> tf.errors.OpError:
-    """The exception of a code's name."""
     number = error_codes_pb2.Code.Value(code)
     return tf.compat.v1.errors.exception_type_from_error_code(number)(None, None, message)
 
@@ -40,10 +39,8 @@ def of(problem: Exception) -> tf.errors.OpError:
 
 
 def name(problem: tf.errors.OpError) -> str:
-    """The name of an exception's code."""
     return error_codes_pb2.Code.Name(problem.error_code)
 
 
 def http(problem: tf.errors.OpError) -> int:
-    """HTTP's status for an exception."""
     return _HTTP.get(name(problem), 500)

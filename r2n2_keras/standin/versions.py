@@ -67,7 +67,6 @@ class Models:
         return {name: sorted(model.available) for name, model in self._models.items()}
 
     def stop(self) -> None:
-        """Looks no more."""
         self._stopped.set()
 
     @contextlib.contextmanager

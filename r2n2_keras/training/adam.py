@@ -35,7 +35,6 @@ class FusedAdam(keras.optimizers.Adam):
         self.ema_decay = ema_decay
 
     def build(self, variables):
-        """Makes the moments and, where asked for, the averages of the weights."""
         if self.built:
             return
         super().build(variables)
@@ -47,7 +46,6 @@ class FusedAdam(keras.optimizers.Adam):
                 average.assign(variable)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Updates one weight, its two moments and its average."""
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         gradient = tf.cast(gradient, variable.dtype)
@@ -75,7 +73,6 @@ class FusedAdam(keras.optimizers.Adam):
         return grads_and_vars
 
     def get_config(self):
-        """The arguments, as Keras saves them."""
         return {**super().get_config(), "l2": self.l2, "ema_decay": self.ema_decay}
 
 

@@ -46,18 +46,15 @@ class Profiler(keras.callbacks.Callback):
         self._records = False
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Starts recording; `batch` counts the steps before this one."""
         if self._first <= batch < self._stop and not self._records:
             tf.profiler.experimental.start(self._folder)
             self._records = True
 
     def on_train_batch_end(self, batch, logs=None):
-        """Writes what was recorded."""
         if batch + 1 == self._stop:
             self._end()
 
     def on_train_end(self, logs=None):
-        """Writes what was recorded where training ends earlier."""
         self._end()
 
     def _end(self):

@@ -41,13 +41,11 @@ class RunState(tf.train.experimental.PythonState):
         return json.dumps(dataclasses.asdict(self))
 
     def deserialize(self, text):
-        """Takes what `serialize` gave."""
         for name, value in json.loads(text).items():
             setattr(self, name, value)
 
     @property
     def best(self) -> dict | None:
-        """The row of the best evaluation."""
         return workdir_lib.best_row(self.rows)
 
     @property

@@ -98,7 +98,6 @@ def _is_address(address):
 
 
 def shortened(text: str) -> str:
-    """A text as an error shows it."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

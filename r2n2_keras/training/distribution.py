@@ -149,7 +149,6 @@ def broadcast(strategy, cluster: Cluster, variables: Iterable) -> None:
 
 
 def text_of(worker: int, strategy, cluster: Cluster, text: str) -> str:
-    """A worker's text, on all of them."""
     if cluster.workers == 1:
         return text
     own = text.encode()

@@ -6,7 +6,7 @@ import time
 import keras
 import numpy as np
 
-from r2n2_keras.progress import Bar
+from r2n2_keras.terminal import Bar
 
 _STEPS_SHOWN = 50  # loss, IoU and speed are means over this many steps
 _SECONDS_BETWEEN_LINES = 60.0
@@ -41,7 +41,6 @@ class ProgressBar(keras.callbacks.Callback):
         self._waited = seconds
 
     def on_train_batch_begin(self, batch, logs=None):
-        """A step begins, with its data at hand."""
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):

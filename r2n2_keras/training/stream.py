@@ -77,7 +77,6 @@ class TrainingStream:
                 step += 1
 
     def names(self, step: int) -> list[str]:
-        """The objects in a batch, by name."""
         return [self._objects[index].name for index, _ in self._samples(step)]
 
     def _replace_bad(self, step):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from r2n2_keras.data import pipeline
 from r2n2_keras.evaluation.step import make_eval_step
 from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.preparation import bad_files
@@ -21,7 +20,7 @@ class Validation:
         self._strategy = strategy
         self._cluster = cluster
         self._objects = objects[cluster.worker :: cluster.workers]
-        self._image_spec, self._grid_edge = model.image_spec, model.output_shape[-1]
+        self._model = model
         num_views = len(config.view_ids) or self._num_views
         self._eval_step = make_eval_step(model, config.threshold, num_views, LOSSES[config.loss])
         self._batches = None  # of all objects: making the dataset takes a while
@@ -41,7 +40,7 @@ class Validation:
     def _score_sound(self, stop):
         result, sound, reasons = bad_files.on_sound_models(
             self._objects,
-            self._grid_edge,
+            self._model.output_shape[-1],
             lambda objects: self._score(objects, stop),
             skip=self._config.on_bad_sample == "skip",
             num_views=self._num_views,
@@ -57,23 +56,11 @@ class Validation:
     def _score(self, objects, stop):
         config = self._config
         if self._batches is None or objects is not self._objects:
-            self._batches = pipeline.evaluation_batches(
-                objects,
-                self._image_spec,
-                batch_size=config.batch_size,
-                num_views=self._num_views,
-                view_ids=config.view_ids,
-                grid_edge=self._grid_edge,
+            self._batches = bad_files.EvaluationBatches(
+                self._model, objects, config.batch_size, self._num_views, config.view_ids
             )
         losses, ious, examples = [], [], []
-        for images, voxels in bad_files.explained(
-            self._batches,
-            objects,
-            self._grid_edge,
-            config.batch_size,
-            self._num_views,
-            config.view_ids,
-        ):
+        for images, voxels in self._batches:
             loss, iou, occupancy = (x.numpy() for x in self._eval_step(images, voxels))
             losses.extend(loss.tolist())
             ious.extend(iou.tolist())

@@ -35,7 +35,6 @@ def either(rng: np.random.Generator, *choices):
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """True with this probability."""
     return bool(rng.random() < probability)
 
 

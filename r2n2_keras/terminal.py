@@ -1,15 +1,20 @@
-"""The progress bar of all commands: on a terminal; elsewhere nothing is shown."""
+"""What commands show on a terminal beside plain lines: a progress bar, tables."""
 
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 _SECONDS_BETWEEN = 0.2
 
 
 class Bar:
-    """A bar with a text before it, on standard output by default; a context manager."""
+    """A bar with a text before it, on standard output by default; a context manager.
+
+    Elsewhere than on a terminal nothing is shown.
+    """
 
     def __init__(self, console: Console | None = None, remaining: bool = True):
         self._console = console or Console()
@@ -60,3 +65,24 @@ class Bar:
     def say(self, line: str) -> None:
         """Prints a line, above the bar where there is one."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(header: list[str], rows: list[list[str]], title: str = "", totals: int = 1) -> None:
+    """Prints a table of words and numbers; a line stands before its last rows, the totals."""
+    table = Table(title=title or None, title_justify="left")
+    for number, cells in enumerate(zip(header, *rows, strict=True)):
+        table.add_column(
+            header[number],
+            justify="right" if number else "left",
+            min_width=max(len(word) for cell in cells for word in cell.split()),
+        )
+    for number, row in enumerate(rows, start=1):
+        # Not as markup: a cell may hold the name of anybody's folder.
+        table.add_row(*map(Text, row), end_section=number == len(rows) - totals)
+    # One too wide for the terminal runs over its edge; rich would cut its numbers.
+    Console(highlight=False).print(table, crop=False)
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
