@@ -12,6 +12,10 @@ _TRACE = re.compile(
 # An assertion that fails outside of a graph.
 _ASSERTION = re.compile(r"Summarized data: b['\"](.*?)['\"]$", re.DOTALL)
 
+# What reading CSV or JSON raises, and looking for what should be there.
+_MALFORMED = (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+_MALFORMED += (csv.Error,)
+
 
 class InputError(ValueError):
     """Something given by the user cannot be used.
@@ -38,12 +42,8 @@ def reading(what: str, path: str, advice: str):
         yield
     except InputError:
         raise
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
+    except _MALFORMED as error:
         found = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    except RecursionError:
-        found = "it is nested too deeply"
-    else:
-        return
-    raise InputError(
-        f"Expected {what}, received {path}, which cannot be read ({found}). {advice}"
-    ) from None
+        raise InputError(
+            f"Expected {what}, received {path}, which cannot be read ({found}). {advice}"
+        ) from None

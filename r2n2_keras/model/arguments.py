@@ -15,6 +15,12 @@ _CHOICES = {
     "initialization": ("original", "pytorch"),
 }
 _SIZES = ("image_size", "channels", "features", "grid_edge", "hidden_channels")
+_NUMBERS = {
+    **{name: {} for name in _SIZES},
+    "background": {"least": 0, "most": 255},
+    "recurrent_kernel_size": {"odd": True},
+    "grid_upsamplings": {"least": 0},
+}
 _SLOPES = ("encoder_slope", "features_slope", "decoder_slope")
 _SHORTCUTS = {
     "encoder_shortcuts": ("none", "identity", "conv"),
@@ -28,13 +34,8 @@ def checked(arguments: dict) -> dict:
     for name, choices in _CHOICES.items():
         _require(arguments[name] in choices, f"{name} to be one of {choices}", name, arguments)
     arguments["gate_input_bias"] = bool(arguments["gate_input_bias"])
-    for name in _SIZES:
-        arguments[name] = _integer(arguments[name], name, arguments)
-    name = "background"
-    arguments[name] = _integer(arguments[name], name, arguments, least=0)
-    _require(arguments[name] <= 255, f"{name} to be at most 255", name, arguments)
-    name = "recurrent_kernel_size"
-    arguments[name] = _integer(arguments[name], name, arguments, odd=True)
+    for name, bounds in _NUMBERS.items():
+        arguments[name] = _integer(arguments[name], name, arguments, **bounds)
     for name in ("encoder_filters", "encoder_kernel_sizes", "decoder_filters"):
         expected = f"{name} to be a list of integers, one at least"
         values = _sequence(name, expected, arguments)
@@ -65,7 +66,6 @@ def _check_decoder(arguments):
     filters = arguments[name]
     _require(filters[-1] in (1, 2), f"the last of {name} to be 1 or 2", name, arguments)
     name = "grid_upsamplings"
-    arguments[name] = _integer(arguments[name], name, arguments, least=0)
     expected = f"{name} of at most {len(filters)}, the decoder's blocks"
     _require(arguments[name] <= len(filters), expected, name, arguments)
     widths = (arguments["hidden_channels"], *filters[:-1])
@@ -87,7 +87,7 @@ def _check_shortcuts(name, widths, arguments):
     arguments[name] = shortcuts
 
 
-def _integer(value, name, arguments, least=1, odd=False):
+def _integer(value, name, arguments, least=1, most=2**31, odd=False):
     try:
         number = operator.index(value)  # NumPy's integers too
     except TypeError:
@@ -95,6 +95,7 @@ def _integer(value, name, arguments, least=1, odd=False):
     fits = number >= least and (number % 2 or not odd) and not isinstance(value, bool)
     expected = f"{name} to be {'an odd integer' if odd else 'an integer'} of at least {least}"
     _require(fits, expected, name, arguments)
+    _require(number <= most, f"{name} to be at most {most}", name, arguments)
     return number
 
 

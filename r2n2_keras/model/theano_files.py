@@ -126,7 +126,7 @@ def _unpickled(file):
                 raise InputError("its arrays are larger than the file")
     except InputError:
         raise
-    except (pickle.PickleError, EOFError, LookupError, AttributeError, TypeError, ValueError):
+    except Exception:  # Python's unpickler raises all kinds for what it finds damaged
         raise InputError("its pickle is damaged") from None
     if file.read(1):
         raise InputError("something follows the list")

@@ -5,7 +5,6 @@ memory, and nothing is written. Both sources say what each file is by the end of
 `r2n2_keras.data.trees` lists them: it does not matter in which folder the data set was packed.
 """
 
-import abc
 import bz2
 import dataclasses
 import functools
@@ -45,10 +44,10 @@ class Member:
     read: Callable[[], bytes]
 
 
-class Source(abc.ABC):
-    """Where renderings or voxels come from.
+class Source:
+    """Where renderings or voxels come from: `members()` gives the files, each once, in their order.
 
-    Of its `size` bytes (0: not known) `done` have been read, `volume` bytes after decompression.
+    A damaged or hostile source is an InputError. Of its `size` bytes (0: not known) `done` have been read, `volume` bytes after decompression.
     """
 
     def __init__(self, path: str):
@@ -58,10 +57,6 @@ class Source(abc.ABC):
     @property
     def name(self) -> str:
         return posixpath.basename(self.path.rstrip("/"))
-
-    @abc.abstractmethod
-    def members(self) -> Iterator[Member]:
-        """The files, each once, as they lie there; a damaged or hostile source is an InputError."""
 
 
 def open_source(path: str) -> Source:

@@ -45,9 +45,8 @@ class Choice:
 
     def keeps_category(self, synset_id: str) -> bool:
         """Whether `categories` keep one."""
-        return not self.categories or any(
-            synset_id in (category, SYNSET_IDS.get(category)) for category in self.categories
-        )
+        wanted = {SYNSET_IDS.get(category, category) for category in self.categories}
+        return not wanted or synset_id in wanted
 
     def keeps_view(self, view: str) -> bool:
         """Whether `views` keep one, given by name."""

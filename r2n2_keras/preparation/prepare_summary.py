@@ -5,6 +5,8 @@ import shlex
 import sys
 import time
 
+from rich.filesize import decimal
+
 from r2n2_keras.data.categories import category_of
 from r2n2_keras.data.objects import SPLITS
 from r2n2_keras.preparation.archives import Source
@@ -39,7 +41,7 @@ def print_summary(result: Result, out: str, seconds: float) -> None:
     size = sum(shard["bytes"] for shard in shards) + manifest["index"]["bytes"]
     print(
         f"Wrote {count(sum(counts), 'model')} with {count(result.renderings, 'rendering')} to "
-        f"{out}: {count(len(shards), 'shard')}, {_size(size)}, split {manifest['split_rule']}."
+        f"{out}: {count(len(shards), 'shard')}, {decimal(size)}, split {manifest['split_rule']}."
     )
     records = sum(shard["records"] for shard in shards)
     if records > 2 * sum(counts):
@@ -53,10 +55,8 @@ def print_summary(result: Result, out: str, seconds: float) -> None:
         print(f"  {error}")
     if result.absent_views:
         print(f"No model has the views {', '.join(map(str, result.absent_views))} of --views.")
-    print(
-        f"Read {_size(result.volume)} in {seconds:,.1f} s, {_size(result.volume / seconds)}/s; "
-        f"peak memory {_size(peak_memory())}."
-    )
+    speed, peak = decimal(int(result.volume / seconds)), decimal(peak_memory())
+    print(f"Read {decimal(result.volume)} in {seconds:,.1f} s, {speed}/s; peak memory {peak}.")
     print(f"Next: python -m r2n2_keras.train --data_dir={shlex.quote(out)} --workdir=runs/mine")
 
 
@@ -85,11 +85,3 @@ def _print_models(models):
         [[name, *(f"{n:,}" for n in (*counts, sum(counts)))] for name, *counts in lines],
         title="Models",
     )
-
-
-def _size(number):
-    for unit in ("bytes", "KB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.2f} GB"

@@ -1,5 +1,6 @@
 """The endless stream of training batches, and how it goes on without files that cannot be used."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,6 +15,7 @@ from r2n2_keras.preparation.checker import BadFile
 _AHEAD = 4  # batches
 
 
+@dataclasses.dataclass
 class TrainingStream:
     """The batches of `pipeline.training_batches`, which names bad samples or goes on without them.
 
@@ -25,24 +27,17 @@ class TrainingStream:
     such datasets.
     """
 
-    def __init__(
-        self,
-        objects: Sequence[Object],
-        image_spec: ImageSpec,
-        grid_edge: int,
-        sampling: Sampling,
-        skip: bool = False,
-        distribute: Callable = lambda dataset_of: dataset_of(),
-    ):
-        self._objects = objects
-        self._image_spec = image_spec
-        self._grid_edge = grid_edge
-        self._sampling = sampling
-        self._skip = skip
-        self._distribute = distribute
+    objects: Sequence[Object]
+    image_spec: ImageSpec
+    grid_edge: int
+    sampling: Sampling
+    skip: bool = False
+    distribute: Callable = lambda dataset_of: dataset_of()
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # {object: what is wrong}
+
+    def __post_init__(self):
         self._stand_ins: dict[tuple[int, int], int] = {}
         self._made = None  # (first step, number of stand-ins, dataset): making one takes a while
-        self.left_out: dict[str, str] = {}  # {name of an object: what is wrong with it}
 
     def dataset(self, first_step: int):
         """The batches from number `first_step` on, distributed, without an end."""
@@ -50,14 +45,14 @@ class TrainingStream:
         if self._made is None or self._made[:2] != key:
             dataset_of = functools.partial(
                 pipeline.training_batches,
-                self._objects,
-                self._image_spec,
-                self._sampling,
-                grid_edge=self._grid_edge,
+                self.objects,
+                self.image_spec,
+                self.sampling,
+                grid_edge=self.grid_edge,
                 first_step=first_step,
                 stand_ins=self._stand_ins,
             )
-            self._made = *key, self._distribute(dataset_of)
+            self._made = *key, self.distribute(dataset_of)
         return self._made[2]
 
     def batches(self, first_step: int) -> Iterator:
@@ -77,14 +72,14 @@ class TrainingStream:
                 step += 1
 
     def names(self, step: int) -> list[str]:
-        return [self._objects[index].name for index, _ in self._samples(step)]
+        return [self.objects[index].name for index, _ in self._samples(step)]
 
     def _replace_bad(self, step):
         """Finds stand-ins for the samples of a batch that cannot be used; False where all can."""
-        count = len(self._objects)
+        count = len(self.objects)
         before = len(self._stand_ins)
         samples = self._samples(step)
-        for place in range(self._sampling.batch_size):
+        for place in range(self.sampling.batch_size):
             tried = 0
             while reason := self._bad_file(samples[place]):
                 tried += 1
@@ -98,14 +93,14 @@ class TrainingStream:
         return len(self._stand_ins) > before
 
     def _samples(self, step):
-        return pipeline.batch_samples(self._objects, self._sampling, step, self._stand_ins)
+        return pipeline.batch_samples(self.objects, self.sampling, step, self._stand_ins)
 
     def _bad_file(self, sample):
-        one, views = self._objects[sample[0]], sample[1]
+        one, views = self.objects[sample[0]], sample[1]
         try:
-            bad_files.check(one, self._grid_edge, views)
+            bad_files.check(one, self.grid_edge, views)
         except BadFile as error:
-            if not self._skip:
+            if not self.skip:
                 raise
             if one.name not in self.left_out:
                 print(f"Going on without {one.name}: {error}", flush=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.evaluation.scores import make_eval_step
 from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.preparation import bad_files
 from r2n2_keras.training import distribution
