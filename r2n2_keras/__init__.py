@@ -8,10 +8,7 @@ import importlib
 __version__ = "0.1.0"
 __all__ = ["R2N2", "VoxelIoU", "binvox"]
 
-_HOMES = {
-    "R2N2": "r2n2_keras.model.r2n2",
-    "VoxelIoU": "r2n2_keras.model.metrics",
-}
+_HOMES = {"R2N2": "r2n2_keras.model.r2n2", "VoxelIoU": "r2n2_keras.model.metrics"}
 
 
 def __getattr__(name):

@@ -47,7 +47,8 @@ class Member:
 class Source:
     """Where renderings or voxels come from: `members()` gives the files, each once, in their order.
 
-    A damaged or hostile source is an InputError. Of its `size` bytes (0: not known) `done` have been read, `volume` bytes after decompression.
+    A damaged or hostile source is an InputError. Of its `size` bytes (0: not known) `done` have
+    been read, `volume` bytes after decompression.
     """
 
     def __init__(self, path: str):

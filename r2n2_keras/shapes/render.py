@@ -37,19 +37,15 @@ class RayCaster:
         return result["primID"], result["tfar"]
 
 
-def render(
-    parts: trimesh.Trimesh | Sequence[trimesh.Trimesh], camera: Camera, size: int = IMAGE_SIZE
-) -> np.ndarray:
-    """Renders coloured meshes, centred and of bounding-box diagonal 1: uint8 (size, size, 4)."""
-    return render_views(parts, [camera], size)[0]
-
-
 def render_views(
     parts: trimesh.Trimesh | Sequence[trimesh.Trimesh],
     cameras: Iterable[Camera],
     size: int = IMAGE_SIZE,
 ) -> np.ndarray:
-    """Renders a model from several cameras: uint8 (len(cameras), size, size, 4). See `render`."""
+    """Renders coloured meshes from several cameras: uint8 (len(cameras), size, size, 4).
+
+    They are centred, and the diagonal of their bounding box is 1.
+    """
     parts = [parts] if isinstance(parts, trimesh.Trimesh) else parts
     caster = RayCaster(np.concatenate([part.triangles for part in parts]))
     # The lights stand still, so a face has one colour whoever looks at it. A last row, for rays
