@@ -18,7 +18,7 @@ from rich.console import Console
 from r2n2_keras import config, prepare
 from r2n2_keras.errors import InputError
 from r2n2_keras.preparation import archives, conversion, prepare_summary
-from r2n2_keras.progress import Bar
+from r2n2_keras.terminal import Bar
 
 FILES = packed.files()
 

@@ -196,7 +196,11 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def to_array(figure: Figure) -> np.ndarray:
-    """A figure's pixels, uint8 (H, W, 4)."""
+    """A figure's pixels, uint8 (H, W, 3)."""
+    return _pixels(figure)[..., :3].copy()
+
+
+def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba()).copy()
@@ -302,4 +306,4 @@ def _empty_frame(camera: Camera, size: int) -> np.ndarray:
         style = {"fill": False, "edgecolor": LINE, "lw": 60 / size, "joinstyle": "round"}
         axis.add_patch(Polygon(camera.project(quad, size), **style))
     _write(axis, 0.5, 0.5, "empty", ha="center", va="center", color="#9aa0a8", fontsize=6)
-    return to_array(figure)
+    return _pixels(figure)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.evaluation.scores import make_eval_step
 from r2n2_keras.model.r2n2 import R2N2
 
 
