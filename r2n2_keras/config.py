@@ -2,16 +2,15 @@
 
 import dataclasses
 import functools
-import math
 import os
 import re
 import textwrap
-import types
-from typing import Annotated, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from absl import flags
 
-from r2n2_keras import files, workdir
+from r2n2_keras import files, kinds, workdir
+from r2n2_keras.data.augmentation import AugmentationSettings
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.losses import LOSSES
 from r2n2_keras.model.presets import PRESETS
@@ -20,132 +19,64 @@ from r2n2_keras.outputs.files import FORMATS
 _HELP_WIDTH = 98
 _MOST_SHOWN = 25  # of a command with more flags `--help` only names the rare ones
 
-# === Kinds of values, each with the range that it has to be in ===
-
-
-class _Range(NamedTuple):
-    holds: types.FunctionType
-    expected: str
-
-
-def _is_rising(steps):
-    return list(steps) == sorted(set(steps)) and min(steps, default=1) > 0
-
-
-def _are_levels(levels):
-    return not levels or (len(levels) == 2 and 0 <= levels[0] <= levels[1] <= 255)
-
-
-def _are_distinct(values, least, most):
-    return all(least < value < most for value in values) and len(values) == len(set(values)) > 0
-
-
-def _are_some_parts(parts):
-    return set(parts) < set(_PARTS) and len(set(parts)) == len(parts)
-
-
-_PARTS = ("encoder", "recurrence", "decoder")
-_ONCE = "at least one, none twice"
-_ABOVE_0 = _Range(lambda x: 0 < x < math.inf, "a number above 0")
-_FROM_0 = _Range(lambda x: 0 <= x < math.inf, "0 or a number above 0")
-_PATH = _Range(lambda path: True, "a path")  # with `~` for a home
-_FACTORY = re.compile(r"[\w.]+:[\w.]+").fullmatch
-
-Count = Annotated[int, _ABOVE_0]
-Limit = Annotated[int, _FROM_0]
-Steps = Annotated[int, _Range(lambda x: 0 < x < 2**31, "a number above 0, and less than 2**31")]
-Seed = Annotated[int, _Range(lambda x: 0 <= x < 2**31, "0 to 2**31 - 1")]
-Port = Annotated[int, _Range(lambda x: 0 <= x < 2**16, "0 to 65535")]
-Grey = Annotated[int, _Range(lambda x: 0 <= x <= 255, "0 to 255")]
-Rate = Annotated[float, _ABOVE_0]
-Weight = Annotated[float, _FROM_0]
-Part = Annotated[float, _Range(lambda x: 0 <= x < 1, "0 to less than 1")]
-Probability = Annotated[float, _Range(lambda x: 0 < x < 1, "a number between 0 and 1")]
-Path = Annotated[str, _PATH]
-Preset = Annotated[str, _Range(lambda name: name in PRESETS, f"a preset ({', '.join(PRESETS)})")]
-UrlName = Annotated[str, _Range(re.compile(r"[^/:]+").fullmatch, "a name without / and :")]
-
-Names = tuple[str, ...]
-Paths = Annotated[Names, _PATH]
-Parts = Annotated[Names, _Range(_are_some_parts, f"one or two of {', '.join(_PARTS)}")]
-Factories = Annotated[Names, _Range(lambda xs: all(map(_FACTORY, xs)), "module:factory")]
-
-Ints = tuple[int, ...]
-Views = Annotated[Ints, _Range(lambda xs: min(xs, default=0) >= 0, "numbers from 0 on")]
-Rising = Annotated[Ints, _Range(_is_rising, "a rising list of steps above 0")]
-Levels = Annotated[Ints, _Range(_are_levels, "two levels from 0 to 255, the lower one first")]
-Counts = Annotated[
-    Ints, _Range(lambda xs: _are_distinct(xs, 0, 2**31), f"numbers of views above 0, {_ONCE}")
+Preset = Annotated[
+    str, kinds.Range(lambda name: name in PRESETS, f"a preset ({', '.join(PRESETS)})")
 ]
-Probabilities = Annotated[
-    tuple[float, ...],
-    _Range(lambda xs: _are_distinct(xs, 0, 1), f"numbers between 0 and 1, {_ONCE}"),
-]
+
+_SECTIONS = ("Files", "Data", "Network and views", "Training", "Augmentation")
+_SECTIONS += ("Evaluations, checkpoints, devices", "Scores", "Serving")
 
 # === The settings ===
 
 
-def _setting(default, help, commands="", *, section, may_change=False, saved=True, rare=False):
-    """A setting.
-
-    `help` is a dict where the commands that read it do so in ways of their own. A run may go on
-    with another value of what `may_change`, because it says nothing about what is trained on what.
-    A run's `flags.cfg` keeps what is `saved`; a long `--help` only names what is `rare`.
-    """
-    texts = help if isinstance(help, dict) else dict.fromkeys(commands.split(), help)
-    metadata = {"section": section, "may_change": may_change, "saved": saved, "rare": rare}
-    return dataclasses.field(default=default, metadata={"help": texts, **metadata})
-
-
-_file = functools.partial(_setting, section="Files", saved=False)
-_data = functools.partial(_setting, section="Data")
+_file = functools.partial(kinds.setting, section="Files", saved=False)
+_data = functools.partial(kinds.setting, section="Data")
 _place = functools.partial(_data, may_change=True)
-_network = functools.partial(_setting, section="Network and views")
-_training = functools.partial(_setting, commands="train", section="Training")
-_augment = functools.partial(_setting, commands="train", section="Augmentation", rare=True)
+_network = functools.partial(kinds.setting, section="Network and views")
+_training = functools.partial(kinds.setting, commands="train", section="Training")
 _control = functools.partial(
-    _setting, commands="train", section="Evaluations, checkpoints, devices", may_change=True
+    kinds.setting, commands="train", section="Evaluations, checkpoints, devices", may_change=True
 )
-_score = functools.partial(_setting, commands="evaluate", section="Scores", may_change=True)
-_serving = functools.partial(_setting, commands="serve", section="Serving", saved=False)
+_score = functools.partial(kinds.setting, commands="evaluate", section="Scores", may_change=True)
+_serving = functools.partial(kinds.setting, commands="serve", section="Serving", saved=False)
 
 _OF_DATA = "train evaluate predict prepare validate"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """The settings of a command.
+class Config(AugmentationSettings):
+    """The settings of a command; those of the augmentation stand in `data/augmentation.py`.
 
     Raises:
         InputError: a value is out of its range.
     """
 
-    workdir: Path = _file(
+    workdir: kinds.Path = _file(
         "",
         "Folder of the run. What is not given comes from the settings that the run saved.",
         "train evaluate predict export serve",
         saved=True,
         may_change=True,
     )
-    model_file: Path = _file(
+    model_file: kinds.Path = _file(
         "", "A .keras file in place of the run's best model.", "evaluate predict export"
     )
-    images: Paths = _file(
+    images: kinds.Paths = _file(
         (), "Pictures of one object, or a folder. Empty: a held-out model's.", "predict"
     )
-    formats: Names = _file(
+    formats: kinds.Names = _file(
         ("npz", "binvox", "png"), f"What to write: {', '.join(FORMATS)}.", "predict"
     )
     source: Literal["theano", "notebook", None] = _file(
         None, "Which code saved the --weights: see above.", "import_weights"
     )
-    weights: Path = _file(
+    weights: kinds.Path = _file(
         "", "The original's .npy, or a .npz of the notebook's state dicts.", "import_weights"
     )
     swap_yz: bool = _file(
         False, "Turn a network that the notebook trained to [x, y, z].", "import_weights"
     )
-    out: Path = _file(
+    out: kinds.Path = _file(
         "",
         {
             "evaluate": "Folder for the scores. Empty: --workdir, for scores of its own data.",
@@ -155,15 +86,15 @@ class Config:
             "import_weights": "The .keras file to write.",
         },
     )
-    export_dir: Path = _file(
+    export_dir: kinds.Path = _file(
         "", "Folder of the exported versions. Empty: <workdir>/exports.", "export serve"
     )
     format: Literal["tf_saved_model", "onnx", "litert"] = _file(
         "tf_saved_model", "What to write. onnx takes the extra `export`.", "export"
     )
-    check: Path = _file("", "Check this version folder instead of writing one.", "export")
+    check: kinds.Path = _file("", "Check this version folder instead of writing one.", "export")
     data_licence: str = _file("", "Licence of the training data, for the model card.", "export")
-    fix_list: Path = _file("", "File to write: models to leave out, for --exclude.", "validate")
+    fix_list: kinds.Path = _file("", "File to write: models to --exclude.", "validate")
     overwrite: bool = _file(
         False,
         {
@@ -176,16 +107,16 @@ class Config:
         False, "Make three steps, tell how long the run would take, write no run.", "train"
     )
 
-    data_dir: Path = _place(
+    data_dir: kinds.Path = _place(
         "",
         "Folder or URL: a tree, or what `prepare` wrote. train, evaluate and predict make a set of "
         "furniture where none is given.",
         _OF_DATA,
     )
-    renderings: Path = _data(
+    renderings: kinds.Path = _data(
         "", "Archive or folder of the renderings. Empty: of --data_dir.", "prepare", saved=False
     )
-    voxels: Path = _data(
+    voxels: kinds.Path = _data(
         "", "Archive or folder of the voxels. Empty: of --data_dir.", "prepare", saved=False
     )
     renderings_dir: str = _place(
@@ -194,10 +125,10 @@ class Config:
     voxels_dir: str = _place(
         "ShapeNetVox32", "Folder of the voxels in --data_dir.", _OF_DATA, rare=True
     )
-    categories: Names = _data(
+    categories: kinds.Names = _data(
         (), "Names or synset ids to take. Empty: all.", f"{_OF_DATA} synthesize"
     )
-    exclude: Path = _data(
+    exclude: kinds.Path = _data(
         "", "File of models to leave out, lines `synset_id/model_id`.", _OF_DATA, rare=True
     )
     split: Literal["train", "val", "test", "all", "r2n2", "pix2vox", "random", None] = _place(
@@ -210,24 +141,24 @@ class Config:
             "validate": "pix2vox: look for models in two parts of --split_file.",
         },
     )
-    split_file: Path = _place(
+    split_file: kinds.Path = _place(
         "", "ShapeNet.json, for --split=pix2vox.", "train evaluate prepare validate", rare=True
     )
-    split_seed: Limit = _place(0, "For --split=random.", "train evaluate prepare", rare=True)
-    limit: Limit = _data(
+    split_seed: kinds.Limit = _place(0, "For --split=random.", "train evaluate prepare", rare=True)
+    limit: kinds.Limit = _data(
         0, "Prepare N models only, of each category and split its share.", "prepare", saved=False
     )
-    train_limit: Limit = _data(0, "Train on the first N models only. 0: all.", "train", rare=True)
+    train_limit: kinds.Limit = _data(0, "Train on the first N models. 0: all.", "train", rare=True)
     on_bad_sample: Literal["raise", "skip"] = _place(
         "raise",
         "At an unusable file: stop, or leave its model out.",
         "train evaluate prepare",
         rare=True,
     )
-    models_per_category: Count = _data(
+    models_per_category: kinds.Count = _data(
         100, "Size of the furniture set.", "train evaluate predict synthesize", rare=True
     )
-    views: Views = _data(
+    views: kinds.Views = _data(
         (),
         {
             "synthesize": "Renderings to make of each model. Empty: 24.",
@@ -240,7 +171,7 @@ class Config:
     model: Preset = _network(
         "notebook", f"Preset: {', '.join(PRESETS)}. (`R2N2()` in Python: res_gru_3.)", "train"
     )
-    background: Grey = _network(
+    background: kinds.Grey = _network(
         240,
         "Grey level, 0 to 255, behind transparent pixels. Saved with the network; networks on RGBA "
         "ignore it.",
@@ -259,7 +190,7 @@ class Config:
             "export": "How many views a LiteRT file takes.",
         },
     )
-    view_ids: Views = _network(
+    view_ids: kinds.Views = _network(
         (), "Always use these renderings, in this order.", "train evaluate predict", rare=True
     )
     view_sampling: Literal["without_replacement", "with_replacement", "first"] = _network(
@@ -269,22 +200,22 @@ class Config:
         "train",
         rare=True,
     )
-    threshold: Probability = _network(
+    threshold: kinds.Probability = _network(
         0.4, "A voxel is occupied above this probability.", "train evaluate predict export"
     )
 
-    steps: Steps = _training(60_000, "Training steps in all.", may_change=True)
-    batch_size: Count = _training(
+    steps: kinds.Steps = _training(60_000, "Training steps in all.", may_change=True)
+    batch_size: kinds.Count = _training(
         24, "Samples per step, over all replicas.", commands="train evaluate"
     )
-    learning_rate: Rate = _training(1e-4, "Adam's learning rate at the start.")
-    learning_rate_drop_steps: Rising = _training(
+    learning_rate: kinds.Rate = _training(1e-4, "Adam's learning rate at the start.")
+    learning_rate_drop_steps: kinds.Rising = _training(
         (), "Steps at which the learning rate is multiplied by the drop factor.", rare=True
     )
-    learning_rate_drop_every: Limit = _training(
+    learning_rate_drop_every: kinds.Limit = _training(
         0, "Multiply the learning rate by the drop factor every N steps. 0: never.", rare=True
     )
-    learning_rate_drop_factor: Rate = _training(0.1, "See the two flags above.", rare=True)
+    learning_rate_drop_factor: kinds.Rate = _training(0.1, "See the two flags above.", rare=True)
     loss: Literal[tuple(LOSSES)] = _training(
         "bce",
         {
@@ -293,55 +224,42 @@ class Config:
             "evaluate": "The loss to report. Default: that of the run.",
         },
     )
-    l2: Weight = _training(
+    l2: kinds.Weight = _training(
         0.0,
         "Minimise the kernels' squared norm times this, too; the original's: 2.5e-5. The loss "
         "that is shown is without it.",
         rare=True,
     )
-    clip_norm: Weight = _training(
+    clip_norm: kinds.Weight = _training(
         0.0, "Scale gradients whose norm, over all weights, is above this. 0: never.", rare=True
     )
-    ema_decay: Part = _training(
+    ema_decay: kinds.Part = _training(
         0.0, "Validate and save averaged weights, with a decay such as 0.999. 0: not.", rare=True
     )
-    gradient_accumulation_steps: Count = _training(
+    gradient_accumulation_steps: kinds.Count = _training(
         1, "Compute a batch in N parts, to save memory.", may_change=True, rare=True
     )
-    init_from: Path = _training("", "A run or .keras file of the same network to start from.")
-    freeze: Parts = _training(
+    init_from: kinds.Path = _training("", "A run or .keras file of the same network to start from.")
+    freeze: kinds.Parts = _training(
         (), "What keeps its weights: encoder, recurrence, decoder.", rare=True
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _training(
         "float32", "Keras' dtype policy."
     )
-    seed: Seed = _training(0, "Seed of all that is drawn at random.", commands="train synthesize")
+    seed: kinds.Seed = _training(0, "Seed of all that is drawn.", commands="train synthesize")
 
-    random_crop: bool = _augment(
-        False, "Crop pictures up to 10 pixels too large at random places, not at the centre."
-    )
-    random_flip: bool = _augment(
-        False, "Mirror every other picture, left to right, and not the voxels: the original's."
-    )
-    random_background: Levels = _augment(
-        (), "Draw background colours from these levels; the original's: 225,255. Not for RGBA."
-    )
-    color_jitter: Part = _augment(
-        0.0, "Change brightness, contrast, saturation by up to this part. Not for RGBA."
-    )
-
-    evaluate_every_steps: Count = _control(2_000, "Steps between evaluations.")
-    checkpoint_every_steps: Count = _control(1_000, "Steps between checkpoints.")
-    checkpoint_every_seconds: Limit = _control(
+    evaluate_every_steps: kinds.Count = _control(2_000, "Steps between evaluations.")
+    checkpoint_every_steps: kinds.Count = _control(1_000, "Steps between checkpoints.")
+    checkpoint_every_seconds: kinds.Limit = _control(
         60,
         "Seconds after which a checkpoint is due, too. Rarer where saving would take more than a "
         "twentieth of the time. 0: only every --checkpoint_every_steps.",
         rare=True,
     )
-    early_stopping_evaluations: Limit = _control(
+    early_stopping_evaluations: kinds.Limit = _control(
         0, "Stop after N evaluations no better than the best. 0: never.", rare=True
     )
-    loss_limit: Weight = _control(
+    loss_limit: kinds.Weight = _control(
         0.0, "A loss above this is divergence. 0: no limit. The original's: 2.", rare=True
     )
     on_divergence: Literal["stop", "rollback"] = _control(
@@ -352,10 +270,10 @@ class Config:
         "The tf.distribute strategy. auto is multi_worker where TF_CONFIG names several workers, "
         "mirrored where there are several devices.",
     )
-    worker_timeout: Limit = _control(
+    worker_timeout: kinds.Limit = _control(
         300, "Seconds that a worker waits for the others to join. 0: for ever.", rare=True
     )
-    cpu_devices: Count = _control(
+    cpu_devices: kinds.Count = _control(
         1, "Parts of the CPU, to try --strategy=mirrored without GPUs.", rare=True
     )
     deterministic: bool | None = _control(
@@ -367,7 +285,7 @@ class Config:
     jit_compile: Literal["auto", "on", "off"] = _control(
         "auto", "Compile training with XLA. auto: on one GPU.", rare=True
     )
-    callbacks: Factories = _control(
+    callbacks: kinds.Factories = _control(
         (),
         "Your own Keras callbacks, module:factory. The factory is called without arguments and "
         "gives one or several.",
@@ -377,26 +295,26 @@ class Config:
         "", "START:STOP, steps that TensorBoard's profiler records.", saved=False, rare=True
     )
 
-    eval_views: Counts = _score((1, 2, 3, 4, 5), "Numbers of views to score with.")
-    thresholds: Probabilities = _score((0.2, 0.3, 0.4, 0.5), "Thresholds to score at.")
+    eval_views: kinds.Counts = _score((1, 2, 3, 4, 5), "Numbers of views to score with.")
+    thresholds: kinds.Probabilities = _score((0.2, 0.3, 0.4, 0.5), "Thresholds to score at.")
 
-    model_name: UrlName = _serving("r2n2", "The model's name in URLs.")
-    rest_api_port: Port = _serving(8501, "Port; 0 picks a free one and tells it.")
+    model_name: kinds.UrlName = _serving("r2n2", "The model's name in URLs.")
+    rest_api_port: kinds.Port = _serving(8501, "Port; 0 picks a free one and tells it.")
     rest_api_host: str = _serving("127.0.0.1", "Address to listen on; 0.0.0.0 is every one.")
-    model_config_file: Path = _serving(
+    model_config_file: kinds.Path = _serving(
         "", "TensorFlow Serving's models.config, in place of --model_name and --export_dir."
     )
-    model_config_file_poll_wait_seconds: Limit = _serving(
+    model_config_file_poll_wait_seconds: kinds.Limit = _serving(
         0, "Read --model_config_file again every N seconds. 0: only at start."
     )
-    monitoring_config_file: Path = _serving(
+    monitoring_config_file: kinds.Path = _serving(
         "", "TensorFlow Serving's monitoring.config: switches the Prometheus page on."
     )
     rest_api_enable_cors_support: bool = _serving(False, "Let pages of other origins ask.")
-    rest_api_timeout_in_ms: Count = _serving(30_000, "How long a request may take, with arrival.")
-    rest_api_max_body_mib: Count = _serving(64, "Largest body of a request, in MiB.")
-    rest_api_max_requests: Count = _serving(64, "Requests in work or waiting; more are told 429.")
-    file_system_poll_wait_seconds: Count = _serving(1, "Look for new versions every N seconds.")
+    rest_api_timeout_in_ms: kinds.Count = _serving(30_000, "How long a request may take.")
+    rest_api_max_body_mib: kinds.Count = _serving(64, "Largest body of a request, in MiB.")
+    rest_api_max_requests: kinds.Count = _serving(64, "In work or waiting; more are told 429.")
+    file_system_poll_wait_seconds: kinds.Count = _serving(1, "How often to look for new versions.")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -589,7 +507,7 @@ def define_flags() -> flags.FlagValues:
         bool | None: flags.DEFINE_bool,
         float: flags.DEFINE_float,
         str: flags.DEFINE_string,
-        Names: flags.DEFINE_list,
+        kinds.Names: flags.DEFINE_list,
     }
     values = flags.FlagValues()
     for field in dataclasses.fields(Config):
@@ -599,7 +517,7 @@ def define_flags() -> flags.FlagValues:
         elif not _is_list(field):
             define[_kind(field)](name, default, "", flag_values=values)
         else:  # paths may hold commas themselves
-            kind = str if _is_path(field) else Names
+            kind = str if _is_path(field) else kinds.Names
             define[kind](name, _to_text(default), "", flag_values=values)
     return values
 
@@ -613,7 +531,7 @@ def _is_list(field):
 
 
 def _is_path(field):
-    return _PATH in getattr(field.type, "__metadata__", ())
+    return kinds.PATH in getattr(field.type, "__metadata__", ())
 
 
 def _choices(field):
@@ -658,7 +576,9 @@ def help_text(doc: str, command: str | None = None) -> str:
     lines = [doc.strip(), "", "--flagfile=FILE: read flags from a file; later flags win."]
     if command:
         lines.append("--helpfull: the flags of all commands, and more about each.")
-    for section in dict.fromkeys(field.metadata["section"] for field in fields):
+    for section in _SECTIONS:
+        if not any(field.metadata["section"] == section for field in fields):
+            continue
         lines += ["", f"{section}:"]
         named = []
         for field in fields:

@@ -4,17 +4,19 @@ As in the original (`lib/data_augmentation.py`) the background's colour, the pla
 137 to 127 pixels and left or right are drawn for every picture on its own; the voxels are not
 mirrored. Besides, brightness, contrast and saturation can vary. All is a pure function of the seed.
 
-An augmentation is a field of `Augmentation` and an entry of `_PARTS`: which random numbers it
-reads, and what it makes of a `Transform` with them.
+An augmentation is a field of `AugmentationSettings`, which is also its flag, and an entry of
+`_PARTS`: which random numbers it reads, and what it makes of a `Transform` with them. The commands
+read the settings before they load TensorFlow.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import tensorflow as tf
+import numpy as np
 
-from r2n2_keras.data.images import CENTRE_CROP, Transform
+from r2n2_keras import kinds
 
 _LUMA = (0.299, 0.587, 0.114)  # grey of an RGB colour, ITU-R BT.601
 _BLOCK = 9
@@ -43,15 +45,15 @@ def _flip(transform, _, draws):
 
 def _background(transform, levels, draws):
     lowest, highest = levels
-    return transform._replace(background=lowest + tf.floor(draws * (highest - lowest + 1)))
+    return transform._replace(background=lowest + (draws * (highest - lowest + 1)) // 1)
 
 
 def _jitter(transform, strength, draws):
     """The linear maps of RGB in [0, 1] that change brightness, contrast and saturation."""
     factors = 1.0 + strength * (2.0 * draws - 1.0)
     brightness, contrast, saturation = (factors[..., place, None, None] for place in range(3))
-    to_grey = tf.tile(tf.constant(_LUMA)[:, None], [1, 3])
-    matrix = saturation * tf.eye(3) + (1.0 - saturation) * to_grey
+    to_grey = np.tile(np.float32(_LUMA)[:, None], [1, 3])
+    matrix = saturation * np.eye(3, dtype="float32") + (1.0 - saturation) * to_grey
     # Contrast turns about mid-grey, not the picture's mean: that would be a pass of its own.
     colour = brightness * contrast * matrix, 0.5 * (1.0 - contrast[..., 0, 0])
     return transform._replace(colour=colour)
@@ -65,16 +67,29 @@ _PARTS = {  # the next one reads from column 9 on
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What is drawn anew for every picture."""
+_setting = functools.partial(kinds.setting, commands="train", section="Augmentation", rare=True)
 
-    random_crop: bool = False  # crop at any place instead of the centre
-    random_flip: bool = False  # mirror every other picture
-    # Lowest and highest level, 0 to 255, of the background's channels; empty: the network's.
-    random_background: tuple[int, ...] = ()
-    # Factors of brightness, contrast and saturation are up to this much more or less than 1.
-    color_jitter: float = 0.0
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationSettings:
+    """What is drawn anew for every picture; nothing unless set."""
+
+    random_crop: bool = _setting(
+        False, "Crop pictures up to 10 pixels too large at random places, not at the centre."
+    )
+    random_flip: bool = _setting(
+        False, "Mirror every other picture, left to right, and not the voxels: the original's."
+    )
+    random_background: kinds.Levels = _setting(
+        (), "Draw background colours from these levels; the original's: 225,255. Not for RGBA."
+    )
+    color_jitter: kinds.Part = _setting(
+        0.0, "Change brightness, contrast, saturation by up to this part. Not for RGBA."
+    )
+
+
+class Augmentation(AugmentationSettings):
+    """Draws for pictures and transforms them."""
 
     @classmethod
     def of(cls, settings) -> "Augmentation":
@@ -87,6 +102,8 @@ class Augmentation:
 
         Gives float32 `(B, T, n)` in [0, 1), for `transforms`; None where nothing is random.
         """
+        import tensorflow as tf
+
         used = self._used()
         if not used:
             return None
@@ -97,8 +114,10 @@ class Augmentation:
         ]
         return tf.concat(blocks, axis=-1)
 
-    def transforms(self, draws) -> Transform:
-        """The transforms of pictures by what was drawn for them, float32 `(..., n)`, or None."""
+    def transforms(self, draws):
+        """The `Transform` of pictures by what was drawn for them, float32 `(..., n)`, or None."""
+        from r2n2_keras.data.images import CENTRE_CROP
+
         transform = CENTRE_CROP
         for name, setting in self._used().items():
             columns, change = _PARTS[name]

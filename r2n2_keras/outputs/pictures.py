@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
 
 from r2n2_keras.files import replacing
 from r2n2_keras.shapes.camera import FOCAL_LENGTH, MAX_DISTANCE, Camera
@@ -27,7 +26,6 @@ SECOND_AZIMUTH = 220.0  # opposite the first
 DISTANCE = 1.2
 PREDICTED = (0.36, 0.58, 0.84)
 TRUE = (0.55, 0.66, 0.42)
-LINE = "#c8ccd2"
 BEST = "#d9622b"
 SAMPLES = 2  # rays along an edge of a pixel
 MAX_VIEWS = 8
@@ -53,13 +51,12 @@ def draw_voxels(
     """Draws occupied cells as shaded cubes with faint edges, on a transparent ground.
 
     Takes bool (N, N, N) [x, y, z], whose axes may differ, degrees as `shapes.camera.Camera` has
-    them, and an RGB colour in [0, 1]. Gives uint8 (size, size, 4) RGBA; for an empty grid the frame
-    of the space that it stands for.
+    them, and an RGB colour in [0, 1]. Gives uint8 (size, size, 4) RGBA.
     """
     voxels = np.asarray(voxels).astype(bool)
     camera = Camera(azimuth, elevation, DISTANCE)
     if not voxels.any():
-        return _empty_frame(camera, size)
+        return _empty(size)
     cells, sides, shades = _faces(voxels)
     longest = max(voxels.shape)
     shift = np.array(voxels.shape) / 2
@@ -296,14 +293,7 @@ def _edge_shade(points: np.ndarray, sides: np.ndarray, pixels_per_cell: float) -
     return 1 - 0.32 * np.clip((pixels_per_cell - 1.5) / 3, 0, 1) * (across.min(axis=1) < width)
 
 
-def _empty_frame(camera: Camera, size: int) -> np.ndarray:
+def _empty(size: int) -> np.ndarray:
     figure = Figure(figsize=(1, 1), dpi=size, facecolor="none")
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.set(xlim=(0, size), ylim=(size, 0))
-    axis.axis("off")
-    for side in range(6):
-        quad = _quads(np.zeros((1, 3)), np.array([side]))[0] - 0.5
-        style = {"fill": False, "edgecolor": LINE, "lw": 60 / size, "joinstyle": "round"}
-        axis.add_patch(Polygon(camera.project(quad, size), **style))
-    _write(axis, 0.5, 0.5, "empty", ha="center", va="center", color="#9aa0a8", fontsize=6)
+    figure.text(0.5, 0.5, "empty", ha="center", va="center", color="#9aa0a8", fontsize=9)
     return _pixels(figure)
