@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib
 import re
 
 # What the errors of a graph begin with: where in the code the node was made that failed.
@@ -46,4 +47,15 @@ def reading(what: str, path: str, advice: str):
         found = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise InputError(
             f"Expected {what}, received {path}, which cannot be read ({found}). {advice}"
+        ) from None
+
+
+def package(name: str, extra: str):
+    """A module of a package that an extra of ours brings; an InputError where it does not load."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"Expected the package {name}, received: {error}. Run: "
+            f'pip install "r2n2-keras[{extra}]"'
         ) from None

@@ -61,11 +61,7 @@ def _check_flags(config):
     datasets.check_paths(config)
     files.require(config.renderings, "renderings")
     files.require(config.voxels, "voxels")
-    if config.split and not config.split_rule:
-        raise InputError(
-            f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
-            f"{config.split}. Every part is prepared: change it or leave it out."
-        )
+    datasets.refuse_part(config, "Every part is prepared")
 
 
 def _choice(config):

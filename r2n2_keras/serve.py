@@ -23,19 +23,11 @@ from r2n2_keras import command
 
 
 def main(config):
-    import importlib
-
     from r2n2_keras import runs
-    from r2n2_keras.errors import InputError
+    from r2n2_keras.errors import InputError, package
 
-    try:
-        for name in ("aiohttp", "prometheus_client", "rapidjson"):
-            importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"Expected the packages of the extra `serve`, received none called {error.name}. Run: "
-            'pip install "r2n2-keras[serve]"'
-        ) from None
+    for name in ("aiohttp", "prometheus_client", "rapidjson"):
+        package(name, "serve")
     if not (config.model_config_file or config.export_dir or config.workdir):
         raise InputError(
             "Expected --export_dir=DIR of exported versions, --workdir=DIR of a run that was "

@@ -83,14 +83,9 @@ def main(config):
 
 def _check_flags(config):
     from r2n2_keras import datasets, runs, workdir
-    from r2n2_keras.errors import InputError
     from r2n2_keras.model.loading import check_model_file
 
-    if config.split and not config.split_rule:
-        raise InputError(
-            f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
-            f"{config.split}. Training takes the train models: change it or leave it out."
-        )
+    datasets.refuse_part(config, "Training takes the train models")
     runs.check_workdir(config)
     datasets.check_paths(config)
     if config.init_from and (config.overwrite or not workdir.has_checkpoint(config.workdir)):

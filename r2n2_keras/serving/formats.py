@@ -9,7 +9,6 @@ pictures before it gets its name, and one that answers otherwise than the model 
 """
 
 import contextlib
-import importlib
 import os
 import warnings
 
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, package
 from r2n2_keras.files import replacing
 from r2n2_keras.quiet import quiet_libraries
 
@@ -30,7 +29,8 @@ def export_onnx(model, path) -> str:
     Returns how the file was checked, or that it was not because onnxruntime is not installed.
     Raises an InputError where tf2onnx or onnx is missing, or the file answers otherwise.
     """
-    tf2onnx, onnx = _library("tf2onnx"), _library("onnx")
+    with _quiet():
+        tf2onnx, onnx = package("tf2onnx", "export"), package("onnx", "export")
     signature = [tf.TensorSpec((None, None, *model.input_shape[2:]), tf.float32, "images")]
 
     def occupancy(images):
@@ -44,7 +44,8 @@ def export_onnx(model, path) -> str:
             _name_open_sizes(proto.graph)
             onnx.save(proto, partial)
         try:
-            runtime = _library("onnxruntime")
+            with _quiet():
+                runtime = package("onnxruntime", "export")
         except InputError:
             return "not checked: onnxruntime is not installed"
         with _quiet():
@@ -98,17 +99,6 @@ def export_litert(model, path, views: int) -> str:
             sizes=[(1, views)],
             runtime=f"TensorFlow {tf.__version__}'s interpreter",
         )
-
-
-def _library(name):
-    try:
-        with _quiet():
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"Expected {name}, which ONNX files take, received: {error}. "
-            'Do `pip install "r2n2-keras[export]"`.'
-        ) from None
 
 
 @contextlib.contextmanager

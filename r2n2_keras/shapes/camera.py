@@ -71,5 +71,9 @@ class Camera:
 
 
 def random_camera(rng: np.random.Generator) -> Camera:
-    """A camera as R2N2 draws them: azimuth U[0, 360], elevation U[25, 30], distance U[.65, .95]."""
-    return Camera(rng.uniform(0, 360), rng.uniform(25, 30), rng.uniform(0.65, 0.95))
+    """A camera as R2N2 draws them: azimuth U[0, 360], elevation U[25, 30], distance U[.65, .95].
+
+    To six digits, so that `rendering_metadata.txt` says exactly what was rendered.
+    """
+    ranges = (0, 360), (25, 30), (0.65, 0.95)
+    return Camera(*(round(rng.uniform(*limits), 6) for limits in ranges))

@@ -24,7 +24,7 @@ from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.errors import InputError
 from r2n2_keras.files import replacing
 from r2n2_keras.shapes import furniture
-from r2n2_keras.shapes.camera import Camera, random_camera
+from r2n2_keras.shapes.camera import random_camera
 from r2n2_keras.shapes.render import render_views
 from r2n2_keras.shapes.voxelize import voxelize
 
@@ -109,7 +109,7 @@ def write_model(
     synset_id = SYNSET_IDS[category]
     rng = np.random.default_rng([seed, int(synset_id), index])
     parts = furniture.make(category, rng)
-    cameras = [_rounded(random_camera(rng)) for _ in range(num_views)]
+    cameras = [random_camera(rng) for _ in range(num_views)]
 
     model_id = f"{category}_{index:04d}"
     renderings = Path(root) / "ShapeNetRendering" / synset_id / model_id / "rendering"
@@ -126,11 +126,6 @@ def write_model(
     folder = Path(root) / "ShapeNetVox32" / synset_id / model_id
     folder.mkdir(parents=True)
     binvox.write(folder / "model.binvox", voxelize(parts))
-
-
-def _rounded(camera: Camera) -> Camera:
-    """The camera with short numbers, so that the metadata say exactly what was rendered."""
-    return Camera(round(camera.azimuth, 6), round(camera.elevation, 6), round(camera.distance, 6))
 
 
 def _checked(categories, models_per_category, num_views, seed, processes) -> tuple[str, ...]:
