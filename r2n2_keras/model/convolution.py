@@ -8,8 +8,6 @@ and rounded, which is what a GPU's tensor cores do: products of float16, summed 
 import keras
 from keras import layers, ops
 
-from r2n2_keras.model.serialization import register
-
 
 def conv(inputs, kernel, **kwargs):
     return _widened(ops.conv, inputs, kernel, **kwargs)
@@ -19,7 +17,7 @@ def conv_transpose(inputs, kernel, **kwargs):
     return _widened(ops.conv_transpose, inputs, kernel, **kwargs)
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class Conv2D(layers.Conv2D):
     """`keras.layers.Conv2D` with its arguments, channels last: `(B, H, W, C)`."""
 
@@ -35,7 +33,7 @@ class Conv2D(layers.Conv2D):
         return self.activation(outputs)
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class Conv3D(layers.Conv3D):
     """`keras.layers.Conv3D` with its arguments: `(B, N, N, N, C)`."""
 

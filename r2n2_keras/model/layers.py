@@ -6,10 +6,9 @@ import keras
 from keras import initializers, ops
 
 from r2n2_keras.model.convolution import conv_transpose
-from r2n2_keras.model.serialization import register
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class FoldViews(keras.layers.Layer):
     """Folds the views into the batch, `(B, T, ...)` to `(B * T, ...)`, for the encoder.
 
@@ -24,7 +23,7 @@ class FoldViews(keras.layers.Layer):
         return (None, *views_shape[2:])
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class UnfoldViews(keras.layers.Layer):
     """Undoes `FoldViews`, whose input `views` tells T: features `(B * T, F)` to `(B, T, F)`."""
 
@@ -35,7 +34,7 @@ class UnfoldViews(keras.layers.Layer):
         return (*views_shape[:2], features_shape[-1])
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class LeakyReLU(keras.layers.Layer):
     """`keras.layers.LeakyReLU` for any shape, whose gradient needs its output only.
 
@@ -68,7 +67,7 @@ class LeakyReLU(keras.layers.Layer):
         return {**super().get_config(), "negative_slope": self.negative_slope}
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class PaddedMaxPooling2D(keras.layers.Layer):
     """2x2 max-pooling, stride 2, of a picture with one more row and column on each side.
 
@@ -87,7 +86,7 @@ class PaddedMaxPooling2D(keras.layers.Layer):
         return (batch, height // 2 + 1, width // 2 + 1, channels)
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class Unpool3D(keras.layers.Layer):
     """Doubles a grid by zeros: cell i goes to cell 2i, the seven others of each eight are 0.
 
@@ -109,7 +108,7 @@ class Unpool3D(keras.layers.Layer):
         return (batch, *(2 * edge for edge in grid), channels)
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class UpsampleConv3D(keras.layers.Layer):
     """Upsampling by 2, then a convolution, as one transposed convolution of stride 2.
 
@@ -180,7 +179,7 @@ class UpsampleConv3D(keras.layers.Layer):
         }
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class Occupancy(keras.layers.Layer):
     """The probability that a voxel is occupied, from the decoder's last convolution.
 

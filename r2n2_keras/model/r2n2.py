@@ -23,14 +23,13 @@ from r2n2_keras.model.layers import FoldViews, Occupancy, UnfoldViews
 from r2n2_keras.model.loading import read_model
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.recurrence import GridGRUCell, GridLSTMCell, GridRNN
-from r2n2_keras.model.serialization import register
 
 _PRESET_FILE = "model.keras"
 _NO_ARGUMENTS = ("self", "name", "trainable", "__class__")
 _CELLS = {"gru": GridGRUCell, "lstm": GridLSTMCell}
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class R2N2(keras.Model):
     """3D-R2N2: several pictures of an object in, the voxels it occupies out.
 

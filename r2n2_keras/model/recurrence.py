@@ -10,7 +10,6 @@ import keras
 from keras import initializers, ops
 
 from r2n2_keras.model.convolution import conv
-from r2n2_keras.model.serialization import register
 
 
 class _GridCell(keras.layers.Layer):
@@ -74,7 +73,7 @@ class _GridCell(keras.layers.Layer):
         }
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class GridLSTMCell(_GridCell):
     """One step of the 3D-LSTM: forget and input gates, no output gate.
 
@@ -108,7 +107,7 @@ class GridLSTMCell(_GridCell):
         return h, [h, s]
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class GridGRUCell(_GridCell):
     """One step of the 3D-GRU: update and reset gates.
 
@@ -145,7 +144,7 @@ class GridGRUCell(_GridCell):
         return h, [h]
 
 
-@register
+@keras.saving.register_keras_serializable(package="r2n2_keras")
 class GridRNN(keras.layers.RNN):
     """`keras.layers.RNN` of a cell whose state is a grid, over however many views.
 
