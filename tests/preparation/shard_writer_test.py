@@ -11,7 +11,6 @@ import tensorflow as tf
 from packed import CHAIR, TABLE
 
 from r2n2_keras.data.objects import SPLITS
-from r2n2_keras.errors import InputError
 from r2n2_keras.preparation import shard_writer
 
 
@@ -92,34 +91,6 @@ def test_more_categories_than_files_may_be_open(tmp_path, monkeypatch):
     assert {key: files[1]["00"] for (_, key), files in found.items()} == {
         f"category{n % 4}/m{n}": packed.png(str(n)) for n in range(12)
     }
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_folders_that_hold_anything_else(tmp_path, overwrite):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds 'notes.txt'"):
-        shard_writer.check_folder(str(tmp_path), overwrite)
-    with pytest.raises(InputError, match=r"received the file .*notes.txt"):
-        shard_writer.check_folder(str(tmp_path / "notes.txt"), overwrite)
-    shard_writer.check_folder(str(tmp_path / "absent"), overwrite)
-    (tmp_path / "empty").mkdir()
-    shard_writer.check_folder(str(tmp_path / "empty"), overwrite)
-
-
-def test_replacing_prepared_data(tree, tmp_path):
-    packed.prepare(tree, tree, tmp_path, shard_bytes=1)
-    with pytest.raises(InputError, match="holds prepared data"):
-        shard_writer.check_folder(str(tmp_path))
-    shard_writer.check_folder(str(tmp_path), overwrite=True)
-    before = len(_names(tmp_path))
-    lines = []
-    packed.prepare(tree, tree, tmp_path, categories=("table",), say=lines.append)
-    assert lines == [f"Removed the prepared data that were in {tmp_path} ({before} files)."]
-    assert _names(tmp_path) == [
-        "index.csv",
-        "manifest.json",
-        *(f"{split}-{TABLE}-00000.tfrecord" for split in ("test", "train", "val")),
-    ]
 
 
 def test_an_error_leaves_nothing(tmp_path):
