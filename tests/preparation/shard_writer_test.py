@@ -19,10 +19,6 @@ def tree(tmp_path_factory):
     return packed.write_tree(tmp_path_factory.mktemp("tree"), packed.files())
 
 
-def _names(folder):
-    return sorted(os.listdir(folder))
-
-
 def _content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -52,7 +48,7 @@ def test_the_manifest(tree, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == result.manifest
     files = [*manifest["shards"], manifest["index"]]
-    assert {"manifest.json", *(entry["name"] for entry in files)} == set(_names(tmp_path))
+    assert {"manifest.json", *(entry["name"] for entry in files)} == set(os.listdir(tmp_path))
     for entry in files:
         content = (tmp_path / entry["name"]).read_bytes()
         assert entry["bytes"] == len(content)
@@ -86,7 +82,7 @@ def test_more_categories_than_files_may_be_open(tmp_path, monkeypatch):
             writer.write("train", key, views, voxels=packed.voxels(number))
             assert len(list(tmp_path.glob("*.tfrecord.partial"))) <= 2
         writer.finish(parts, {"split_rule": "r2n2"})
-    assert sync.call_count == len(_names(tmp_path))
+    assert sync.call_count == len(os.listdir(tmp_path))
     found = packed.of_shards(tmp_path)
     assert {key: files[1]["00"] for (_, key), files in found.items()} == {
         f"category{n % 4}/m{n}": packed.png(str(n)) for n in range(12)
@@ -100,7 +96,7 @@ def test_an_error_leaves_nothing(tmp_path):
                 writer.write(split, (CHAIR, "m"), {"00": packed.png()})
                 writer.write(split, (TABLE, "m"), {})
             raise RuntimeError
-        assert _names(tmp_path) == []
+        assert os.listdir(tmp_path) == []
 
 
 class _Killed(BaseException):
