@@ -126,9 +126,7 @@ def test_notes_alone_are_no_failure(tree, tmp_path, monkeypatch):
     assert "  duplicate rendering: 15 notes on 5 models" in lines
     assert sum("received that of" in line for line in lines) == 10
     assert "    and 5 more" in lines
-    assert lines[-3:] == [
-        "20 models, 120 renderings: 0 errors, 15 notes.", "Wrote bad.txt", "[]",
-    ]  # fmt: skip
+    assert lines[-3:] == ["20 models, 120 renderings: 0 errors, 15 notes.", "Wrote bad.txt", "[]"]
     assert splits.read_exclusions("bad.txt") == set()
 
 
@@ -182,7 +180,7 @@ def test_errors_of_no_single_model(data):
 )
 def test_what_it_needs(data, flags, message):
     result = run("validate", *flags, cwd=".")
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert message in result.stderr
     assert os.listdir() == ["data"]
 
