@@ -203,6 +203,7 @@ HEADER = b"#binvox 1\ndim 4 4 4\ndata\n"
         (BINVOX, HEADER + b"\1\x40", "received 4x4x4"),
         (BINVOX, HEADER.replace(b"4", b"32") + b"\0\x80" * 256, "received an empty grid"),
     ],
+    ids=["no PNG", "truncated PNG", "runs", "other grid", "empty grid"],
 )
 def test_unusable_files(truth, tmp_path, path, content, message):
     both = _archive(tmp_path, {**FILES, path: content}.items())
