@@ -1,12 +1,10 @@
 """Prepared data, splits by name, exclusions and bad samples, through the commands a user types."""
 
 import json
-import re
 import shutil
-import tarfile
 
 import pytest
-from commands import TRAIN, fail, process, succeed
+from commands import TRAIN, fail, succeed
 
 from r2n2_keras import config, datasets
 from r2n2_keras.model.image_spec import ImageSpec
@@ -18,26 +16,9 @@ def _split(folder):
 
 
 @pytest.fixture(scope="module")
-def archives(tree, tmp_path_factory):
-    """The tree as the two archives."""
-    folder = tmp_path_factory.mktemp("archives")
-    for name in ("ShapeNetRendering", "ShapeNetVox32"):
-        with tarfile.open(folder / f"{name}.tgz", "w:gz") as archive:
-            archive.add(tree / name, name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(archives, tmp_path_factory):
+def prepared(tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    succeed(
-        "prepare",
-        f"--renderings={archives}/ShapeNetRendering.tgz",
-        f"--voxels={archives}/ShapeNetVox32.tgz",
-        "--out=data",
-        cwd=folder,
-        how=process,
-    )
+    succeed("prepare", f"--data_dir={tree}", "--out=data", cwd=folder)
     return folder / "data"
 
 
@@ -94,7 +75,7 @@ def test_pix2vox_split(tree, tmp_path):
     split_file.write_text(json.dumps([{**category, "test": chairs[1:2]}]))
     flags = (f"--data_dir={tree}", "--split=pix2vox")
     rule, parts = _found(*flags, f"--split_file={split_file}")
-    assert re.fullmatch(r"pix2vox \(ShapeNet\.json, sha256 [0-9a-f]{8}\)", rule)
+    assert rule.startswith("pix2vox (ShapeNet.json, sha256 ")
     assert parts["test"] == [f"03001627/{chairs[1]}"] and len(parts["train"]) == 3
     line = fail("train", *TRAIN, *flags, cwd=tmp_path)
     assert "--split_file to be given with --split=pix2vox" in line

@@ -35,14 +35,14 @@ def expected(files):
 
 
 def refusal(path):
-    """The one line with which reading an archive to its end is refused."""
+    """The one line, which names the archive, with which reading it to its end is refused."""
     with pytest.raises(InputError) as error:
         for member in open_source(str(path)).members():
             if member.file_type is FileType.VIEW:
                 member.read()
-    assert "\n" not in str(error.value)
-    assert str(error.value).isprintable()
-    return str(error.value)
+    message = str(error.value)
+    assert message.isprintable() and str(path) in message
+    return message
 
 
 def peak_memory(call):
@@ -81,11 +81,7 @@ def test_a_folder_gives_the_same_files(tmp_path):
     renderings = packed.half(FILES, "ShapeNetRendering")
     assert read(tree / "ShapeNetRendering") == expected(renderings)
     assert read(f"{tree}/ShapeNetRendering/") == expected(renderings)
-
-
-def test_a_folder_that_leads_into_itself_is_read_to_a_depth(tmp_path):
-    tree = packed.write_tree(tmp_path / "tree", FILES)
-    (tree / "loop").symlink_to(tree)
+    (tree / "loop").symlink_to(tree)  # is followed to a depth
     assert read(tree) == expected(FILES)
 
 
@@ -111,12 +107,12 @@ def test_streams_in_a_row_and_padding_are_one_archive(tmp_path):
 
 def test_reading_is_up_to_the_caller(tmp_path):
     path = packed.write_tar(tmp_path / "a.tgz", FILES.items())
-    members = open_source(path).members()
-    seen = {recognise(name): None for name in FILES}
-    for number, member in enumerate(members):
-        seen[member.file_type, member.key, member.view] = member.read() if number % 3 == 0 else None
-    assert len(seen) == len(FILES)
-    assert {k: v for k, v in seen.items() if v is not None}.items() <= expected(FILES).items()
+    found = {
+        (member.file_type, member.key, member.view): member.read()
+        for number, member in enumerate(open_source(path).members())
+        if number % 3 == 0
+    }
+    assert len(found) == len(list(FILES)[::3]) and found.items() <= expected(FILES).items()
 
 
 def test_how_much_is_done(tmp_path):
@@ -191,9 +187,7 @@ HOSTILE_MEMBERS = {
 @pytest.mark.parametrize("member", HOSTILE_MEMBERS.values(), ids=HOSTILE_MEMBERS)
 def test_hostile_members_are_named(tmp_path, member):
     path = packed.write_tar(tmp_path / "a.tgz", [*FILES.items(), member])
-    line = refusal(path)
-    assert f"member {member.name} " in line
-    assert path in line
+    assert f"member {member.name} " in refusal(path)
 
 
 def test_a_name_cannot_write_to_the_terminal(tmp_path):
@@ -201,35 +195,31 @@ def test_a_name_cannot_write_to_the_terminal(tmp_path):
     assert r"\x1b[2Jevil\nline" in refusal(path)
 
 
-@pytest.mark.parametrize(
-    "claim",
-    [
-        _claim("long name", 10 << 30, tarfile.GNUTYPE_LONGNAME),
-        _claim("long link", 10 << 30, tarfile.GNUTYPE_LONGLINK),
-        _claim("pax", 10 << 30, tarfile.XHDTYPE),
-        _claim("global pax", 10 << 30, tarfile.XGLTYPE),
-        _claim("negative", -512),
-        _claim("negative", -(1 << 40)),
-        _claim("negative pax", -512, tarfile.XHDTYPE),
-        _claim("stray", 1 << 62),
-        _claim("stray", 10 << 30) + bytes(100_000),
-        b"".join(_claim("chain", 0, tarfile.GNUTYPE_LONGNAME) for _ in range(3000)),
-        _sparse_map(1 << 60),
-        _sparse_map(10),
-    ],
-    ids=["long name", "long link", "pax", "global pax", "negative", "very negative", "negative pax",
-         "beyond all", "10 GB stray", "chain", "endless sparse map", "sparse"],
-)  # fmt: skip
+CLAIMS = {
+    "long name": _claim("stray", 10 << 30, tarfile.GNUTYPE_LONGNAME),
+    "long link": _claim("stray", 10 << 30, tarfile.GNUTYPE_LONGLINK),
+    "pax": _claim("stray", 10 << 30, tarfile.XHDTYPE),
+    "global pax": _claim("stray", 10 << 30, tarfile.XGLTYPE),
+    "negative": _claim("stray", -512),
+    "very negative": _claim("stray", -(1 << 40)),
+    "negative pax": _claim("stray", -512, tarfile.XHDTYPE),
+    "beyond all": _claim("stray", 1 << 62),
+    "10 GB": _claim("stray", 10 << 30) + bytes(100_000),
+    "chain": _claim("stray", 0, tarfile.GNUTYPE_LONGNAME) * 3000,
+    "endless sparse map": _sparse_map(1 << 60),
+    "sparse": _sparse_map(10),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_claims_are_refused_in_bounded_memory(tmp_path, claim):
     packed.write_tar(tmp_path / "start.tar", FILES.items(), "w:")
     start = (tmp_path / "start.tar").read_bytes().rstrip(b"\0")
     start += bytes(-len(start) % 512)
+    path = tmp_path / "a.tar"
     for content in (claim, start + claim, start + claim + bytes(1 << 20)):
-        path = tmp_path / "a.tar"
         path.write_bytes(content)
-        lines = []
-        assert peak_memory(lambda lines=lines, path=path: lines.append(refusal(path))) < 12 << 20
-        assert str(path) in lines[0]
+        assert peak_memory(lambda: refusal(path)) < 12 << 20
 
 
 @pytest.mark.parametrize("size", [MAX_FILE + 1, 10 << 30])
@@ -257,56 +247,40 @@ def test_a_large_file_in_a_folder(tmp_path):
 def test_a_bomb_of_zeros_takes_no_memory(tmp_path):
     size = 32 << 20
     content = _claim("stray", size) + bytes(size) + _claim("pax", 10 << 30, tarfile.XHDTYPE)
-    for name, compress in (("gz", gzip.compress), ("xz", lzma.compress)):
-        path = tmp_path / name
+    path = tmp_path / "packed"
+    for compress in (gzip.compress, lzma.compress):
         path.write_bytes(compress(content))
         assert path.stat().st_size < 100_000
-        assert peak_memory(lambda path=path: refusal(path)) < 12 << 20
+        assert peak_memory(lambda: refusal(path)) < 12 << 20
 
 
 def test_a_dictionary_larger_than_memory(tmp_path):
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
-    empty = io.BytesIO()
-    with tarfile.open(fileobj=empty, mode="w:"):
-        pass
     path = tmp_path / "a.tar.xz"
-    path.write_bytes(lzma.compress(empty.getvalue(), filters=filters))
+    path.write_bytes(lzma.compress(bytes(10240), filters=filters))
     assert "Memory usage limit" in refusal(path)
 
 
-def test_global_headers_do_not_pile_up(tmp_path):
+def test_headers_do_not_pile_up(tmp_path):
     path = tmp_path / "a.tar"
-    with open(path, "wb") as file:
-        for number in range(60):
-            info = header("x")
-            record = {f"key{number}": "x" * 500_000}
-            file.write(info.create_pax_global_header(record) + header("stray").tobuf())
-        file.write(bytes(1024))
-    assert peak_memory(lambda: [None for _ in open_source(str(path)).members()]) < 12 << 20
-
-
-def test_many_members_do_not_pile_up(tmp_path):
-    path = tmp_path / "a.tar"
-    path.write_bytes(header("stray").tobuf() * 10_000 + bytes(1024))
-    assert peak_memory(lambda: [None for _ in open_source(str(path)).members()]) < 4 << 20
+    stray = header("stray").tobuf()
+    records = ({f"key{number}": "x" * 500_000} for number in range(60))
+    large = b"".join(header("x").create_pax_global_header(record) + stray for record in records)
+    for content, limit in ((large, 12 << 20), (stray * 10_000, 4 << 20)):
+        path.write_bytes(content + bytes(1024))
+        assert peak_memory(lambda: [None for _ in open_source(str(path)).members()]) < limit
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w:"])
 def test_truncated_anywhere(tmp_path, mode):
-    content = packed.files(chairs=4, tables=0, views=4)
-    content = {name: data + bytes(range(256)) * 8 for name, data in content.items()}
-    whole = tmp_path / "whole"
-    packed.write_tar(whole, content.items(), mode)
-    whole = whole.read_bytes()
     path = tmp_path / "cut.tgz"
-    ends = {*range(0, len(whole), 1000), len(whole) - 1, len(whole) - 9} if mode != "w:" else {
-        # Behind the first block of zeros, which is the end mark, nothing is missed.
-        *range(0, len(whole.rstrip(b"\0")), 1000)
-    }  # fmt: skip
-    assert len(ends) > 2
-    for end in ends:
+    packed.write_tar(path, FILES.items(), mode)
+    whole = path.read_bytes()
+    if mode == "w:":
+        whole = whole.rstrip(b"\0")  # behind the end mark, which is of zeros, nothing is missed
+    for end in (*range(0, len(whole), len(whole) // 20), len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:end])
-        assert str(path) in refusal(path)
+        refusal(path)
 
 
 def test_a_cut_between_members_names_the_last_one(tmp_path):
@@ -326,22 +300,16 @@ def test_a_cut_between_members_names_the_last_one(tmp_path):
 def test_no_archive(tmp_path, content):
     path = tmp_path / "a.tgz"
     path.write_bytes(content)
-    assert f"received {path}, which cannot be read at its start" in refusal(path)
+    assert "which cannot be read at its start" in refusal(path)
 
 
-def test_garbage_behind_the_archive(tmp_path):
+def test_damage_behind_the_members(tmp_path):
     path = tmp_path / "a.tgz"
     packed.write_tar(path, FILES.items())
-    path.write_bytes(path.read_bytes() + b"garbage")
-    assert str(path) in refusal(path)
-
-
-def test_a_wrong_checksum(tmp_path):
-    path = tmp_path / "a.tgz"
-    packed.write_tar(path, FILES.items())
-    content = bytearray(path.read_bytes())
-    content[-6] ^= 1
-    path.write_bytes(content)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"garbage")
+    refusal(path)
+    path.write_bytes(whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:])
     assert "CRC check failed" in refusal(path)
 
 

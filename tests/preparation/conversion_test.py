@@ -1,5 +1,6 @@
 """Prepared data hold what the tree holds, in whichever order and from whichever source it came."""
 
+import itertools
 import json
 import os
 import random
@@ -8,7 +9,6 @@ import time
 import hypothesis.strategies as st
 import packed
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from packed import CHAIR, R2N2, TABLE
 
@@ -59,28 +59,15 @@ def test_any_order_gives_what_the_tree_gives(
 
 
 def test_every_source_gives_the_same_shards(tree, truth, tmp_path):
-    """Folders, archives, a mix, URLs; the shards are equal byte for byte."""
-    renderings = sorted(packed.half(FILES, "ShapeNetRendering").items())
-    voxels = sorted(packed.half(FILES, "ShapeNetVox32").items())
-    renderings_tgz = packed.write_tar(tmp_path / "renderings.tgz", renderings)
-    voxels_tar = packed.write_tar(tmp_path / "voxels.tar", voxels, "w:")
-    tf.io.gfile.makedirs("ram://sources")
-    for path in (renderings_tgz, voxels_tar):
-        tf.io.gfile.copy(path, f"ram://sources/{path.rpartition('/')[2]}", overwrite=True)
+    """Folders, archives, a mix; the shards are equal byte for byte."""
+    sources = []
+    for name in ("ShapeNetRendering", "ShapeNetVox32"):
+        files = sorted(packed.half(FILES, name).items())
+        sources.append((tree / name, packed.write_tar(tmp_path / f"{name}.tgz", files)))
     contents = []
-    for number, (renderings, voxels) in enumerate(
-        [
-            (renderings_tgz, voxels_tar),
-            (tree / "ShapeNetRendering", tree / "ShapeNetVox32"),
-            (tree, tree),
-            (tree, tree),  # two runs write the same
-            (renderings_tgz, tree / "ShapeNetVox32"),
-            (tree, voxels_tar),
-            ("ram://sources/renderings.tgz", "ram://sources/voxels.tar"),
-        ]
-    ):
-        out = tmp_path / str(number)
-        packed.prepare(renderings, voxels, out, max_waiting=3_000)
+    for pair in (*itertools.product(*sources), (tree, tree), (tree, tree)):  # two runs are equal
+        out = tmp_path / str(len(contents))
+        packed.prepare(*pair, out, max_waiting=3_000)
         contents.append(_content(out))
         del contents[-1]["manifest.json"]  # it names the sources
     assert packed.of_shards(out) == truth
@@ -164,34 +151,17 @@ def test_views_are_kept_by_number(tree, truth, tmp_path):
     assert result.manifest["views"] == [0, 2, 7]
     assert result.manifest["num_views"] == 2
     assert result.absent_views == [7]
-    with pytest.raises(InputError, match=r"renderings 7,8 in .* no such pair"):
-        packed.prepare(tree, tree, tmp_path / "none", views=(7, 8))
-    assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize(
-    ("choice", "kept", "left_out"),
-    [
-        ({"categories": ("table",)}, lambda part, name: TABLE in name, {}),
-        (  # no other model moves
-            {"excluded": {(CHAIR, "m0"), (CHAIR, "m5"), (CHAIR, "absent")}},
-            lambda part, name: name not in (f"{CHAIR}/m0", f"{CHAIR}/m5"),
-            {"excluded models": 2},
-        ),
-    ],
-)
-def test_categories_and_exclusions(tree, truth, tmp_path, choice, kept, left_out):
-    result = packed.prepare(tree, tree, tmp_path, **choice)
-    assert packed.of_shards(tmp_path) == {key: truth[key] for key in truth if kept(*key)}
-    assert result.manifest["left_out"] == left_out
-
-
-def test_a_limit_gives_every_part_its_share(tree, truth, tmp_path):
-    result = packed.prepare(tree, tree, tmp_path, limit=7)
-    found = packed.of_shards(tmp_path)
-    assert len(found) == 7 and found.items() <= truth.items()
-    assert {part for part, _ in found} == set(splits.SPLITS)
-    assert result.manifest["left_out"] == {}
+def test_categories_and_exclusions(tree, truth, tmp_path):
+    packed.prepare(tree, tree, tmp_path / "tables", categories=("table",))
+    tables = {key: files for key, files in truth.items() if TABLE in key[1]}
+    assert packed.of_shards(tmp_path / "tables") == tables
+    excluded = {(CHAIR, "m0"), (CHAIR, "m5"), (CHAIR, "absent")}
+    result = packed.prepare(tree, tree, tmp_path / "rest", excluded=excluded)
+    rest = {key: truth[key] for key in truth if tuple(key[1].split("/")) not in excluded}
+    assert packed.of_shards(tmp_path / "rest") == rest  # no other model moves
+    assert result.manifest["left_out"] == {"excluded models": 2}
 
 
 @pytest.mark.parametrize("rule", [R2N2, {"rule": "random", "split_seed": 3}])
@@ -219,48 +189,24 @@ def test_a_split_file_need_not_name_all(tree, tmp_path):
 # Unusable files.
 
 MODEL = f"{CHAIR}/m2"
-BAD = {
-    "no PNG": ("00.png", b"GIF89a" + bytes(60), "expected a PNG, received 66 bytes that begin"),
-    "empty": ("02.png", b"", "expected a PNG, received an empty file"),
-    "truncated": ("02.png", packed.png()[:-20], r"that cannot be decoded \(it ends early"),
-    "few pixels": (
-        "02.png",
-        packed.png(height=138, pixels=packed.transparent(137, 137)),
-        "too few",
-    ),
-    "bomb": ("02.png", packed.png(width=2**31, height=2**31), "one of 2147483648x2147483648"),
-    "no binvox": ("model.binvox", b"text", "expected a binvox file"),
-    "runs": (
-        "model.binvox",
-        b"#binvox 1\ndim 4 4 4\ndata\n" + b"\1\xff" * 1000,
-        "expected run lengths that fill 4x4x4",
-    ),
-    "claim": (
-        "model.binvox",
-        b"#binvox 1\ndim 99999 99999 99999\ndata\n" + b"\1\xff" * 9,
-        "expected a header line 'dim'",
-    ),
-    "other grid": ("model.binvox", b"#binvox 1\ndim 4 4 4\ndata\n\1\x40", "received 4x4x4"),
-    "nothing": (
-        "model.binvox",
-        b"#binvox 1\ndim 32 32 32\ndata\n" + b"\0\x80" * 256,
-        "received an empty grid",
-    ),
-}
+VIEWS = f"ShapeNetRendering/{MODEL}/rendering"
+BINVOX = f"ShapeNetVox32/{MODEL}/model.binvox"
+HEADER = b"#binvox 1\ndim 4 4 4\ndata\n"
 
 
-def _with_bad(name, content):
-    if name == "model.binvox":
-        path = f"ShapeNetVox32/{MODEL}/{name}"
-    else:
-        path = f"ShapeNetRendering/{MODEL}/rendering/{name}"
-    return {**FILES, path: content}, path
-
-
-@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD)
-def test_unusable_files(truth, tmp_path, name, content, message):
-    files, path = _with_bad(name, content)
-    both = _archive(tmp_path, files.items())
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        (f"{VIEWS}/00.png", b"GIF89a" + bytes(60), "expected a PNG, received 66 bytes that begin"),
+        (f"{VIEWS}/02.png", packed.png()[:-20], r"that cannot be decoded \(it ends early"),
+        (BINVOX, HEADER + b"\1\xff" * 1000, "expected run lengths that fill 4x4x4"),
+        (BINVOX, HEADER + b"\1\x40", "received 4x4x4"),
+        (BINVOX, HEADER.replace(b"4", b"32") + b"\0\x80" * 256, "received an empty grid"),
+    ],
+    ids=["no PNG", "truncated PNG", "runs", "other grid", "empty grid"],
+)
+def test_unusable_files(truth, tmp_path, path, content, message):
+    both = _archive(tmp_path, {**FILES, path: content}.items())
     out = tmp_path / "out"
     with pytest.raises(InputError, match=message) as error:
         packed.prepare(both, both, out, max_waiting=0)
@@ -276,34 +222,27 @@ def test_unusable_files(truth, tmp_path, name, content, message):
     assert f"{MODEL.replace('/', ',')}," not in (out / "index.csv").read_text()
 
 
-def test_an_unusable_file_that_is_not_wanted(truth, tmp_path):
-    files, _ = _with_bad("00.png", b"")
-    both = _archive(tmp_path, files.items())
+def test_an_unusable_file_that_is_not_wanted(tmp_path):
+    both = _archive(tmp_path, {**FILES, f"{VIEWS}/00.png": b""}.items())
     packed.prepare(both, both, tmp_path / "a", categories=(TABLE,))
     packed.prepare(both, both, tmp_path / "b", views=(1, 2))
     packed.prepare(both, both, tmp_path / "c", excluded={tuple(MODEL.split("/"))})
-    rest = {key: truth[key] for key in truth if key[1] != MODEL}
-    assert packed.of_shards(tmp_path / "c") == rest
-
-
-def test_nothing_usable(tmp_path):
-    files = {name: b"" if name.endswith("png") else data for name, data in FILES.items()}
-    both = _archive(tmp_path, files.items())
-    with pytest.raises(InputError, match="9 models with unusable files"):
-        packed.prepare(both, both, tmp_path / "out", skip_bad=True)
-    assert not (tmp_path / "out").exists()
 
 
 def test_sources_that_do_not_fit(tree, tmp_path):
     renderings, voxels = tree / "ShapeNetRendering", tree / "ShapeNetVox32"
     empty = packed.write_tar(tmp_path / "empty.tgz", [("notes", b"")])
     other = packed.write_tree(tmp_path / "other", {f"{CHAIR}/z/rendering/00.png": packed.png()})
+    content = {name: b"" if name.endswith("png") else data for name, data in FILES.items()}
+    bad, skip = _archive(tmp_path, content.items()), {"skip_bad": True}
     all_models = {(synset_id, f"m{n}") for synset_id in (CHAIR, TABLE) for n in range(6)}
     for one, two, choice, message in (
         (voxels, renderings, {}, r"has none among its 45 files. Are .* swapped\?"),
         (renderings, empty, {}, "Expected --voxels with files"),
         (empty, voxels, {}, "Expected --renderings with files"),
         (other, voxels, {}, r"no such pair .*1 models without voxels"),
+        (renderings, voxels, {"views": (7, 8)}, "renderings 7,8 in .* no such pair"),
+        (bad, bad, skip, "no such pair .9 models with unusable files"),
         (renderings, voxels, {"excluded": all_models}, r"none is left \(9 excluded models\)"),
         (renderings, voxels, {"categories": ("charr",)}, r"chair, table .* received charr"),
     ):
@@ -321,9 +260,8 @@ def test_sources_that_do_not_fit(tree, tmp_path):
 )
 def test_more_than_memory_should_hold(tree, tmp_path, monkeypatch, module, name, message):
     monkeypatch.setattr(module, name, 2)
-    both = _archive(tmp_path, FILES.items())
     with pytest.raises(InputError, match=message):
-        packed.prepare(both, both, tmp_path / "out")
+        packed.prepare(tree, tree, tmp_path / "out")
 
 
 def test_the_first_bad_file_is_told_however_far_ahead_others_are_checked(tmp_path, monkeypatch):

@@ -11,17 +11,12 @@ import tensorflow as tf
 from packed import CHAIR, TABLE
 
 from r2n2_keras.data.objects import SPLITS
-from r2n2_keras.errors import InputError
 from r2n2_keras.preparation import shard_writer
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     return packed.write_tree(tmp_path_factory.mktemp("tree"), packed.files())
-
-
-def _names(folder):
-    return sorted(os.listdir(folder))
 
 
 def _content(folder):
@@ -53,7 +48,7 @@ def test_the_manifest(tree, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == result.manifest
     files = [*manifest["shards"], manifest["index"]]
-    assert {"manifest.json", *(entry["name"] for entry in files)} == set(_names(tmp_path))
+    assert {"manifest.json", *(entry["name"] for entry in files)} == set(os.listdir(tmp_path))
     for entry in files:
         content = (tmp_path / entry["name"]).read_bytes()
         assert entry["bytes"] == len(content)
@@ -87,39 +82,11 @@ def test_more_categories_than_files_may_be_open(tmp_path, monkeypatch):
             writer.write("train", key, views, voxels=packed.voxels(number))
             assert len(list(tmp_path.glob("*.tfrecord.partial"))) <= 2
         writer.finish(parts, {"split_rule": "r2n2"})
-    assert sync.call_count == len(_names(tmp_path))
+    assert sync.call_count == len(os.listdir(tmp_path))
     found = packed.of_shards(tmp_path)
     assert {key: files[1]["00"] for (_, key), files in found.items()} == {
         f"category{n % 4}/m{n}": packed.png(str(n)) for n in range(12)
     }
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_folders_that_hold_anything_else(tmp_path, overwrite):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds 'notes.txt'"):
-        shard_writer.check_folder(str(tmp_path), overwrite)
-    with pytest.raises(InputError, match=r"received the file .*notes.txt"):
-        shard_writer.check_folder(str(tmp_path / "notes.txt"), overwrite)
-    shard_writer.check_folder(str(tmp_path / "absent"), overwrite)
-    (tmp_path / "empty").mkdir()
-    shard_writer.check_folder(str(tmp_path / "empty"), overwrite)
-
-
-def test_replacing_prepared_data(tree, tmp_path):
-    packed.prepare(tree, tree, tmp_path, shard_bytes=1)
-    with pytest.raises(InputError, match="holds prepared data"):
-        shard_writer.check_folder(str(tmp_path))
-    shard_writer.check_folder(str(tmp_path), overwrite=True)
-    before = len(_names(tmp_path))
-    lines = []
-    packed.prepare(tree, tree, tmp_path, categories=("table",), say=lines.append)
-    assert lines == [f"Removed the prepared data that were in {tmp_path} ({before} files)."]
-    assert _names(tmp_path) == [
-        "index.csv",
-        "manifest.json",
-        *(f"{split}-{TABLE}-00000.tfrecord" for split in ("test", "train", "val")),
-    ]
 
 
 def test_an_error_leaves_nothing(tmp_path):
@@ -129,7 +96,7 @@ def test_an_error_leaves_nothing(tmp_path):
                 writer.write(split, (CHAIR, "m"), {"00": packed.png()})
                 writer.write(split, (TABLE, "m"), {})
             raise RuntimeError
-        assert _names(tmp_path) == []
+        assert os.listdir(tmp_path) == []
 
 
 class _Killed(BaseException):
