@@ -1,5 +1,7 @@
 """What `validate` shows: a line per error, the notes in short, a table."""
 
+from collections import Counter
+
 from r2n2_keras.data.categories import category_of
 from r2n2_keras.preparation.checker import Kind
 from r2n2_keras.preparation.validation import Report
@@ -13,11 +15,13 @@ def print_report(report: Report) -> None:
     for error in report.errors:
         print(_line(error))
     _print_notes(report)
-    kinds = [kind for kind in Kind if any(one.kind is kind for one in report.findings)]
-    print_table(["category", "models", "views", *kinds], _rows(report, kinds))
+    print_table(["category", "models", "views", "errors", "notes"], _rows(report))
+    kinds = Counter(error.kind for error in report.errors).items()
     summary = f"{count(sum(report.models.values()), 'model')}, "
     summary += f"{count(sum(report.renderings.values()), 'rendering')}: "
-    summary += f"{count(len(report.errors), 'error')}, {count(len(report.notes), 'note')}."
+    summary += count(len(report.errors), "error")
+    summary += f" ({', '.join(f'{number} {kind}' for kind, number in kinds)})" if kinds else ""
+    summary += f", {count(len(report.notes), 'note')}."
     if report.others:
         summary += f" Passed over {count(len(report.others), 'other file')}, such as "
         summary += f"{_printable(report.others[0])}."
@@ -43,12 +47,12 @@ def _line(finding):
     return _printable(f"{finding.path}: {finding.text}")
 
 
-def _rows(report, kinds):
+def _rows(report):
     """Cells of the table: categories, what is of no category, all."""
 
     def cells(name, models, renderings, findings):
-        counts = [sum(one.kind is kind for one in findings) for kind in kinds]
-        numbers = (models, renderings, *counts)
+        errors = sum(one.kind.is_error for one in findings)
+        numbers = (models, renderings, errors, len(findings) - errors)
         return [_printable(name), *(f"{number:,}" if number else "-" for number in numbers)]
 
     by_category = {synset_id: [] for synset_id in report.models}

@@ -172,7 +172,7 @@ def write_fix_list(path: str, report: Report, excluded: Collection[Key] = ()) ->
     for key, text in sorted(reasons.items()):
         name = "/".join(key)
         # What could not be read back: the names of folders are anyone's.
-        plain = name.isprintable() and "#" not in name and name == name.strip()
+        plain = name.isprintable() and "#" not in name and key == tuple(map(str.strip, key))
         lines.append(f"{name}  # {text}" if plain else f"# Rename {name!a}: {text}")
     with replacing(path) as partial, open(partial, "w") as file:
         file.write("\n".join(lines) + "\n")
