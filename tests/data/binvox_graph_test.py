@@ -82,14 +82,6 @@ def test_files_that_do_not_fit_are_errors(reader):
         assert data.shape != (2, 2, 2) or not data.any()
 
 
-def test_every_cut_of_a_file_is_an_error():
-    content = HEADER + RUNS
-    stream = tf.data.Dataset.range(len(content)).map(
-        lambda size: _graph(tf.strings.substr(content, 0, tf.cast(size, tf.int32)))
-    )
-    assert not list(stream.ignore_errors())
-
-
 def test_no_memory_is_taken_by_what_a_file_claims():
     """The graph is done at once, with little."""
     for content, _ in binvox_files.GREEDY:

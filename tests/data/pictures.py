@@ -1,6 +1,8 @@
 """Pictures that tests make, and what compositing them means."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -23,3 +25,22 @@ def composited(rgba, background):
     """float64 (H, W, 3): the definition of alpha compositing."""
     colour, alpha = rgba[..., :3] / 255, rgba[..., 3:] / 255
     return colour * alpha + background / 255 * (1 - alpha)
+
+
+def png_chunk(kind, payload):
+    """The bytes of a chunk of a PNG file."""
+    checksum = struct.pack(">I", zlib.crc32(kind + payload))
+    return struct.pack(">I", len(payload)) + kind + payload + checksum
+
+
+def png_of(*chunks):
+    """A PNG file of (kind, payload) pairs."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def png_header(width, height, depth=8, colour=6, interlaced=0):
+    """The first chunk; what is claimed need not hold."""
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+
+
+PNG_END = b"IEND", b""
