@@ -19,7 +19,7 @@ from r2n2_keras.model.layers import (
 # Keras' battery
 
 CONVOLUTION = {"filters": 3, "kernel_size": 3, "padding": "same"}
-UPSAMPLING = {"filters": 3, "kernel_initializer": "he_normal", "bias_initializer": "ones"}
+UP = {"filters": 3, "kernel_initializer": "he_normal", "bias_initializer": "ones"}
 
 
 class Unfold(UnfoldViews):
@@ -40,20 +40,8 @@ class Unfold(UnfoldViews):
         (Occupancy, {}, (2, 3, 3, 3, 2), (2, 3, 3, 3), 0),
         (Conv2D, CONVOLUTION, (2, 4, 4, 2), (2, 4, 4, 3), 2),
         (Conv3D, CONVOLUTION, (2, 4, 4, 4, 2), (2, 4, 4, 4, 3), 2),
-        (
-            UpsampleConv3D,
-            {**UPSAMPLING, "upsampling": "zeros"},
-            (2, 3, 3, 3, 4),
-            (2, 6, 6, 6, 3),
-            2,
-        ),
-        (
-            UpsampleConv3D,
-            {**UPSAMPLING, "upsampling": "nearest"},
-            (2, 1, 3, 2, 4),
-            (2, 2, 6, 4, 3),
-            2,
-        ),
+        (UpsampleConv3D, {**UP, "upsampling": "zeros"}, (2, 3, 3, 3, 4), (2, 6, 6, 6, 3), 2),
+        (UpsampleConv3D, {**UP, "upsampling": "nearest"}, (2, 1, 3, 2, 4), (2, 2, 6, 4, 3), 2),
     ],
 )
 def test_layers_pass_the_battery(layer, init_kwargs, input_shape, expected_output_shape, weights):
@@ -99,21 +87,30 @@ def test_views_fold_into_the_batch_and_back():
 # LeakyReLU
 
 
+def in_front(shape):
+    """A dense layer, for the gradient with respect to the input of what follows."""
+    return keras.Input(shape), keras.layers.Dense(3)
+
+
+def learn(model, values, target):
+    """The weights after a step that subtracts the gradient itself."""
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.train_on_batch(values, target)
+    return model.get_weights()
+
+
 def test_leaky_relu_and_its_gradient_are_those_of_keras():
     values, target = normal(50, 3), normal(50, 3, seed=1)
     assert np.all(values != 0)  # where backends differ
-    # The dense layer in front has the gradient with respect to the input; it lets all through.
-    learned = []
+    start, learned = [np.eye(3), np.zeros(3)], []
     for activation in (LeakyReLU(0.1), keras.layers.LeakyReLU(0.1)):
-        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), activation])
-        model.set_weights([np.eye(3), np.zeros(3)])
+        model = keras.Sequential([*in_front((3,)), activation])
+        model.set_weights(start)
         expected = np.where(values > 0, values, 0.1 * values)
         np.testing.assert_allclose(model.predict(values, verbose=0), expected, rtol=1e-6)
-        model.compile(keras.optimizers.SGD(1.0), "mse")
-        model.train_on_batch(values, target)
-        learned.append(model.get_weights())
-    for fused, plain, start in zip(*learned, [np.eye(3), np.zeros(3)], strict=True):
-        assert np.abs(fused - start).max() > 1e-2
+        learned.append(learn(model, values, target))
+    for fused, plain, before in zip(*learned, start, strict=True):
+        assert np.abs(fused - before).max() > 1e-2
         np.testing.assert_allclose(fused, plain, atol=1e-6)
 
 
@@ -126,19 +123,11 @@ def test_padded_pooling_takes_the_largest_of_each_window(size):
     height, width = size
     padded = np.full((2, height + 2, width + 2, 3), -np.inf)
     padded[:, 1:-1, 1:-1] = images
-    expected = [
-        [padded[:, y : y + 2, x : x + 2].max(axis=(1, 2)) for x in range(0, width + 1, 2)]
-        for y in range(0, height + 1, 2)
-    ]
-    expected = np.moveaxis(np.array(expected), 2, 0)
-    np.testing.assert_array_equal(numpy_of(PaddedMaxPooling2D()(images)), expected)
-
-
-def test_padded_pooling_shrinks_the_papers_picture_as_the_paper():
-    sizes = [127]
-    for _ in range(6):
-        sizes.append(PaddedMaxPooling2D().compute_output_shape((None, *[sizes[-1]] * 2, 1))[1])
-    assert sizes == [127, 64, 33, 17, 9, 5, 3]
+    pooled = numpy_of(PaddedMaxPooling2D()(images))
+    assert pooled.shape == (2, height // 2 + 1, width // 2 + 1, 3)
+    for y, x in np.ndindex(pooled.shape[1:3]):
+        window = padded[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+        np.testing.assert_array_equal(pooled[:, y, x], window.max(axis=(1, 2)))
 
 
 # Unpool3D and UpsampleConv3D
@@ -156,8 +145,11 @@ def repeat(grids):
     return grids.repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
 
 
-UPSAMPLED = {"zeros": unpool, "nearest": repeat}
-UPSAMPLING_LAYER = {"zeros": Unpool3D, "nearest": lambda: keras.layers.UpSampling3D(2)}
+# In NumPy, and as a layer.
+UPSAMPLINGS = {
+    "zeros": (unpool, Unpool3D()),
+    "nearest": (repeat, keras.layers.UpSampling3D(2)),
+}
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (3, 4, 5)])
@@ -176,7 +168,7 @@ def test_upsample_conv_is_upsampling_then_convolution(upsampling, kernel_size, g
     output = numpy_of(layer(grids))
     kernel, bias = numpy_of(layer.kernel), numpy_of(layer.bias)
     assert kernel.shape == (kernel_size,) * 3 + (3, 4)
-    expected = correlate(UPSAMPLED[upsampling](grids), kernel) + bias
+    expected = correlate(UPSAMPLINGS[upsampling][0](grids), kernel) + bias
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
@@ -184,24 +176,14 @@ def test_upsample_conv_is_upsampling_then_convolution(upsampling, kernel_size, g
 @pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
 def test_upsample_conv_learns_as_upsampling_then_convolution(upsampling, kernel_size):
     grids, target = normal(2, 3, 3, 3, 2), normal(2, 6, 6, 6, 4, seed=1)
-
-    def model(*layers):
-        # The dense layer in front is there for the gradient with respect to the input.
-        return keras.Sequential([keras.Input((3, 3, 3, 2)), keras.layers.Dense(3), *layers])
-
-    short = model(UpsampleConv3D(4, kernel_size, upsampling))
     plain = keras.layers.Conv3D(4, kernel_size, padding="same")
-    long = model(UPSAMPLING_LAYER[upsampling](), plain)
+    long = keras.Sequential([*in_front((3, 3, 3, 2)), UPSAMPLINGS[upsampling][1], plain])
+    short = keras.Sequential([*in_front((3, 3, 3, 2)), UpsampleConv3D(4, kernel_size, upsampling)])
     start = short.get_weights()
-    long.set_weights(start)
-    np.testing.assert_allclose(
-        short.predict(grids, verbose=0), long.predict(grids, verbose=0), atol=1e-5
-    )
-    for network in (short, long):
-        network.compile(keras.optimizers.SGD(1.0), "mse")
-        network.train_on_batch(grids, target)
     assert len(start) == 4
-    for before, after, expected in zip(start, short.get_weights(), long.get_weights(), strict=True):
+    long.set_weights(start)
+    learned = [learn(model, grids, target) for model in (short, long)]
+    for before, after, expected in zip(start, *learned, strict=True):
         assert np.abs(after - before).max() > 1e-3
         np.testing.assert_allclose(after, expected, atol=1e-5)
 

@@ -103,22 +103,19 @@ def test_fused_gates_learn_as_gates_one_by_one(kind):
         model.compile(keras.optimizers.SGD(1.0), "mse")
         return model
 
-    def gates(weights):
-        """The fused cell's weights, gate by gate: three kernels, three biases."""
-        *kernels, bias = weights
-        kernel = np.concatenate(kernels, axis=-1)
-        return [*thirds(kernel), *thirds(bias)]
+    def weights_of(fused):
+        """Those of the dense layer, then gate by gate three kernels and three biases."""
+        *dense, kernel, bias = fused.get_weights()
+        if kind == "gru":
+            kernel = np.concatenate([dense.pop(), kernel], axis=-1)
+        return [*dense, *thirds(kernel), *thirds(bias)]
 
     fused, plain = network(loud_cell(kind)), network(PlainCell(kind))
-    start = fused.get_weights()
-    plain.set_weights([*start[:2], *gates(start[2:])])
+    before = weights_of(fused)
+    plain.set_weights(before)
     for model in (fused, plain):
         model.train_on_batch(gate_inputs, target)
-    learned = fused.get_weights()
-    learned = [*learned[:2], *gates(learned[2:])]
-    before = [*start[:2], *gates(start[2:])]
-    assert len(learned) == 8
-    for old, new, expected in zip(before, learned, plain.get_weights(), strict=True):
+    for old, new, expected in zip(before, weights_of(fused), plain.get_weights(), strict=True):
         assert np.abs(new - old).max() > 1e-4
         np.testing.assert_allclose(new, expected, atol=1e-5)
 
@@ -126,31 +123,23 @@ def test_fused_gates_learn_as_gates_one_by_one(kind):
 # GridRNN
 
 
-@pytest.fixture(scope="module")
-def any_views():
-    """A cell, and one model of it that takes any number of views."""
+def test_grid_rnn_is_a_loop_over_the_cell():
+    """However many views one model is given."""
     cell = loud_cell()
-    gate_inputs = keras.Input((None, 3, 3, 3, GATES))
-    return cell, keras.Model(gate_inputs, GridRNN(cell, return_sequences=True)(gate_inputs))
-
-
-@pytest.mark.parametrize("views", [1, 2, 5])
-def test_grid_rnn_is_a_loop_over_the_cell(any_views, views):
-    cell, model = any_views
-    gate_inputs = normal(2, views, 3, 3, 3, GATES)
-    states = [np.zeros((2, 3, 3, 3, FILTERS), "float32")] * 2
-    outputs = []
-    for view in range(views):
-        h, states = cell(gate_inputs[:, view], states)
-        outputs.append(numpy_of(h))
-    expected = np.stack(outputs, axis=1)
-    np.testing.assert_allclose(model.predict(gate_inputs, verbose=0), expected, atol=1e-5)
-
+    inputs = keras.Input((None, 3, 3, 3, GATES))
+    model = keras.Model(inputs, GridRNN(cell, return_sequences=True)(inputs))
     last = GridRNN(cell, return_state=True)
-    output, h, s = last(gate_inputs)
-    np.testing.assert_allclose(numpy_of(output), expected[:, -1], atol=1e-5)
-    np.testing.assert_allclose(numpy_of(h), numpy_of(states[0]), atol=1e-5)
-    np.testing.assert_allclose(numpy_of(s), numpy_of(states[1]), atol=1e-5)
+    for views in (1, 2, 5):
+        gate_inputs = normal(2, views, 3, 3, 3, GATES)
+        states = [np.zeros((2, 3, 3, 3, FILTERS), "float32")] * 2
+        outputs = []
+        for view in range(views):
+            h, states = cell(gate_inputs[:, view], states)
+            outputs.append(numpy_of(h))
+        expected = np.stack(outputs, axis=1)
+        np.testing.assert_allclose(model.predict(gate_inputs, verbose=0), expected, atol=1e-5)
+        for part, state in zip(last(gate_inputs), [outputs[-1], *states], strict=True):
+            np.testing.assert_allclose(numpy_of(part), numpy_of(state), atol=1e-5)
 
 
 @pytest.mark.parametrize("return_state", [False, True])
@@ -173,20 +162,11 @@ def test_symbolic_shapes_are_the_eager_ones(return_sequences, return_state):
 
 
 def test_grid_rnn_comes_back_from_its_config():
-    layer = GridRNN(
-        GridLSTMCell(
-            FILTERS,
-            kernel_size=1,
-            kernel_initializer=keras.initializers.RandomUniform(-0.5, 0.5),
-            bias_initializer="ones",
-            name="cell",
-        ),
-        return_sequences=True,
-        name="recurrence",
-    )
+    uniform = keras.initializers.RandomUniform(-0.5, 0.5)
+    cell = GridLSTMCell(FILTERS, 1, uniform, bias_initializer="ones", name="cell")
+    layer = GridRNN(cell, return_sequences=True, name="recurrence")
     again = keras.layers.deserialize(keras.layers.serialize(layer))
-    assert isinstance(again, GridRNN)
-    assert isinstance(again.cell, GridLSTMCell)
+    assert isinstance(again, GridRNN) and isinstance(again.cell, GridLSTMCell)
     assert again.get_config() == layer.get_config()
     assert (again.cell.filters, again.cell.kernel_size) == (FILTERS, 1)
     assert again.cell.kernel_initializer.maxval == 0.5
