@@ -84,6 +84,7 @@ LINES = [
     b"translate 1 2 nan", b"translate 1_0 2 3", b"translate", b"Translate 0 0 0", b"translate 0,0",
     b"scale 1", b"scale 0x1", b"scale 1e99", b"scale 1e100", b"scale 1e-999", b"scale inf",
     b"scale", b"scale .", b"scale 5.", b"scale 1 #", b"scale -2", b"scale 1e", b"scale 0000e0000",
+    b"scale -0", b"scale -1.5E-7", b"scale 2e+007", b"scale 3e99", b"scale " + b"9" * 200,
     b"", b"\r", b" \t", b"#", b"# a comment", b"# \xff\xfe", b"author me", b"data 1", b"data\x00",
     b"#data", b"datadata", b"#binvox 1", b"\xe2\x80\x83dim 4 4 4", b"\x00", b"data", b"data",
 ]  # fmt: skip

@@ -9,9 +9,8 @@ import tensorflow as tf
 from pictures import composited, encoded, random_pixels
 from PIL import Image
 
-from r2n2_keras.data import binvox, binvox_graph, images
+from r2n2_keras.data import images
 from r2n2_keras.model.image_spec import ImageSpec
-from r2n2_keras.shapes.camera import Camera
 
 
 def _spec(image_size, channels=3, background=255):
@@ -120,14 +119,12 @@ def test_pictures_that_are_not_square_stand_in_the_middle(height, width, channel
     np.testing.assert_allclose(image, expected, atol=1e-6)
 
 
-def test_views_of_the_right_size_are_untouched_and_others_keep_their_mean():
+def test_views_of_another_size_keep_their_mean():
     rgba = random_pixels(40, 40, 4)
     rgba[..., 3] = 255
-    rgb = rgba[..., :3] / 255
-    np.testing.assert_allclose(images.to_view(rgba, _spec(40, 3, 0)), rgb, rtol=1e-6)
     smaller = images.to_view(rgba, _spec(10, 3, 0)).numpy()
-    assert smaller.mean() == pytest.approx(rgb.mean(), abs=0.01)
-    assert smaller.std() < 0.5 * rgb.std()  # averages of noise vary less than the noise
+    assert smaller.mean() == pytest.approx(rgba[..., :3].mean() / 255, abs=0.01)
+    assert smaller.std() < 0.15  # averages of noise vary less than the noise
     larger = images.to_view(np.full((10, 10, 4), 255, np.uint8), _spec(33, 3, 0))
     np.testing.assert_allclose(larger, np.ones((33, 33, 3)), atol=1e-6)
 
@@ -144,49 +141,3 @@ def test_real_photos_without_alpha(real_data):
         image = images.decode_picture(path.read_bytes(), _spec(size))
         inner = image[top : top + height, left : left + width]
         np.testing.assert_allclose(inner, expected, atol=1e-6)
-
-
-# Voxels and renderings show the same object the same way around.
-
-
-def _silhouette_iou(points, scale, camera, alpha):
-    """IoU of the pixels that cells cover (cells as a few points each) with an alpha channel."""
-    steps = np.stack(np.meshgrid(*[[-0.5, 0, 0.5]] * 3), axis=-1).reshape(-1, 3) / 32 * scale
-    pixels = camera.project((points[:, None] + steps).reshape(-1, 3)).astype(int)
-    pixels = pixels[(pixels >= 0).all(axis=1) & (pixels < 137).all(axis=1)]
-    seen = np.zeros((137, 137), bool)
-    seen[pixels[:, 1], pixels[:, 0]] = True
-    return (seen & alpha).sum() / (seen | alpha).sum()
-
-
-def _silhouette_ious(root, views):
-    """IoUs of all models under `root`: with the axes as they are, and with y and z swapped."""
-    files = sorted(root.glob("ShapeNetVox32/*/*/model.binvox"))
-    assert files
-    right, swapped = [], []
-    for file in files:
-        content = file.read_bytes()
-        scale = binvox.decode(content).scale
-        cells = np.argwhere(binvox_graph.decode(content, 32).numpy())
-        points = ((cells + 0.5) / 32 - 0.5) * scale
-        folder = root / "ShapeNetRendering" / file.parts[-3] / file.parts[-2] / "rendering"
-        lines = (folder / "rendering_metadata.txt").read_text().splitlines()
-        for view in views:
-            azimuth, elevation, _, distance, _ = map(float, lines[view].split())
-            camera = Camera(azimuth, elevation, distance)
-            alpha = images.decode_png((folder / f"{view:02d}.png").read_bytes()).numpy()[..., 3] > 0
-            right.append(_silhouette_iou(points, scale, camera, alpha))
-            swapped.append(_silhouette_iou(points[:, [0, 2, 1]], scale, camera, alpha))
-    return np.array(right), np.array(swapped)
-
-
-def test_axes_of_the_synthesised_set(tree):
-    right, swapped = _silhouette_ious(tree, (0, 4))
-    assert right.min() > 0.6 and right.mean() > 0.8
-    assert right.mean() > swapped.mean() + 0.25 and (right > swapped).mean() > 0.95
-
-
-def test_axes_of_real_files(real_data):
-    right, swapped = _silhouette_ious(real_data, (0, 11, 20))
-    assert right.min() > 0.5
-    assert right.mean() > swapped.mean() + 0.2

@@ -1,7 +1,5 @@
 """What pictures in a request may cost: bombs of each format are refused before they are decoded."""
 
-import io
-
 import pytest
 import tensorflow as tf
 from pictures import encoded, random_pixels
@@ -52,8 +50,7 @@ def _check(content, most):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["GIF", "GIF frame", "JPEG", "BMP", "WEBP", "WEBP lossless", "WEBP extended"],
+    "kind", ["GIF", "GIF frame", "JPEG", "BMP", "WEBP", "WEBP lossless", "WEBP extended"]
 )
 def test_pictures_that_claim_too_many_pixels(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
@@ -61,45 +58,17 @@ def test_pictures_that_claim_too_many_pixels(kind):
     _check(_claiming(kind, 8), 10**6)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "BMP", "GIF", "WEBP"])
-def test_the_bound_is_exact(kind):
-    content = encoded(random_pixels(20, 30, 3), kind)
-    _check(content, 600)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more pixels than.*599"):
-        _check(content, 599)
-
-
-def _naive_gif_pixels(content):
-    """The specification read byte by byte."""
-    file = io.BytesIO(content)
-    file.read(6)
-
-    def number():
-        return int.from_bytes(file.read(2), "little")
-
-    screen, total = number() * number(), 0
-    flags = file.read(3)[0]
-    file.read(3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0)
-    while (kind := file.read(1)) in (b"\x21", b"\x2c"):
-        if kind == b"\x2c":
-            file.read(4)
-            total += number() * number()
-            flags = file.read(1)[0]
-            file.read(3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0)
-        file.read(1)
-        while size := file.read(1)[0]:
-            file.read(size)
-    assert kind == b"\x3b"
-    return max(screen, total)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 9])
-def test_all_frames_of_a_gif_count(frames):
-    content = _gif(frames)
-    pixels = _naive_gif_pixels(content)
-    assert pixels == frames * 24 * 24
+@pytest.mark.parametrize(
+    ("content", "pixels"),
+    [
+        *[(encoded(random_pixels(20, 30, 3), kind), 600) for kind in ("JPEG", "BMP", "WEBP")],
+        *[(_gif(frames), frames * 24 * 24) for frames in (1, 2, 9)],
+    ],
+)
+def test_the_bound_is_exact(content, pixels):
+    """All frames of an animation count."""
     _check(content, pixels)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"more pixels than.*{pixels - 1}"):
         _check(content, pixels - 1)
 
 

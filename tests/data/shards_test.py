@@ -128,24 +128,21 @@ def test_a_folder_without_manifest_is_not_prepared(prepared):
 
 
 def test_shards_and_an_index_that_changed(prepared):
-    shard = next(prepared.glob("*.tfrecord"))
-    content = shard.read_bytes()
-    index = prepared / "index.csv"
-    rows = index.read_text()
-
-    def assert_refused(message):
+    shard, index = next(prepared.glob("*.tfrecord")), prepared / "index.csv"
+    content, rows = shard.read_bytes(), index.read_text()
+    for change, message in (
+        (
+            lambda: shard.write_bytes(content[:-1]),
+            f"Expected {len(content)} bytes in .*{shard.name}.* received another size",
+        ),
+        (shard.unlink, f"{shard.name}.* received No such file"),
+        (lambda: index.write_text(rows.replace("test", "tset")), "another checksum"),
+        (index.unlink, r"index\.csv.* cannot be read \(No such file"),
+    ):
+        change()
         with pytest.raises(InputError, match=message):
             shards.read_prepared(str(prepared))
-
-    shard.write_bytes(content[:-1])
-    assert_refused(f"Expected {len(content)} bytes in .*{shard.name}.* received another size")
-    shard.unlink()
-    assert_refused(f"{shard.name}.* received No such file")
-    shard.write_bytes(content)
-    index.write_text(rows.replace("test", "tset"))
-    assert_refused("another checksum")
-    index.unlink()
-    assert_refused(r"index\.csv.* cannot be read \(No such file")
+        shard.write_bytes(content)
 
 
 def test_a_damaged_record(prepared):

@@ -1,4 +1,7 @@
-"""The layers against NumPy and against Keras' own layers, on whatever backend is configured."""
+"""The layers against NumPy and against Keras' own layers, on whatever backend is configured.
+
+`networks_test.py` has what they do in a network.
+"""
 
 import keras
 import numpy as np
@@ -65,23 +68,6 @@ def test_convolution_keeps_activation_and_absence_of_bias():
     relu.build(images.shape)
     relu.set_weights(plain.get_weights())
     np.testing.assert_allclose(numpy_of(relu(images)), expected, atol=1e-6)
-
-
-# FoldViews and UnfoldViews
-
-
-def test_views_fold_into_the_batch_and_back():
-    images = keras.Input((None, 4))
-    folded = FoldViews()(images)
-    unfolded = UnfoldViews()(folded, images)
-    assert folded.shape == (None, 4)
-    assert unfolded.shape == (None, None, 4)
-    model = keras.Model(images, [folded, unfolded])
-    for shape in ((2, 3, 4), (3, 1, 4), (1, 5, 4)):
-        views = normal(*shape)
-        folded, unfolded = model(views)
-        np.testing.assert_array_equal(numpy_of(folded), views.reshape(-1, 4))
-        np.testing.assert_array_equal(numpy_of(unfolded), views)
 
 
 # LeakyReLU
@@ -152,12 +138,6 @@ UPSAMPLINGS = {
 }
 
 
-@pytest.mark.parametrize("grid", [(1, 1, 1), (3, 4, 5)])
-def test_unpooling_puts_values_at_even_indices(grid):
-    grids = normal(2, *grid, 3)
-    np.testing.assert_array_equal(numpy_of(Unpool3D()(grids)), unpool(grids))
-
-
 @pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 2), (3, 4, 5)])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
@@ -189,14 +169,6 @@ def test_upsample_conv_learns_as_upsampling_then_convolution(upsampling, kernel_
 
 
 # Occupancy
-
-
-def test_occupancy_is_the_second_scores_share_of_their_softmax_or_the_sigmoid_of_one():
-    scores = 3 * normal(2, 3, 4, 5, 2)
-    shares = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(numpy_of(Occupancy()(scores)), shares[..., 1], atol=1e-6)
-    expected = 1 / (1 + np.exp(-scores[..., 0]))
-    np.testing.assert_allclose(numpy_of(Occupancy()(scores[..., :1])), expected, atol=1e-6)
 
 
 def test_occupancy_of_large_scores_does_not_overflow():

@@ -126,7 +126,7 @@ def test_saved_model_gives_the_same_answer(saved, tmp_path, given):
 
 
 def error_of(preset):
-    with pytest.raises(InputError, match="^Expected ") as caught:
+    with pytest.raises(InputError, match=r"^Expected ") as caught:
         R2N2.from_preset(preset)
     message = str(caught.value)
     assert "\n" not in message and str(preset) in message
