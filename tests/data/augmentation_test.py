@@ -146,27 +146,21 @@ def test_raw_rgba_keeps_its_colours():
         )
 
 
-@pytest.mark.parametrize("background", [240, 0])
-def test_the_originals_alpha_shows_the_bare_colour_of_every_pixel_but_clear_ones(background):
-    rgba = random_pixels(16, 16, 4)
-    rgba[:5, :, 3], rgba[5:8, :, 3], rgba[8:10, :, 3] = 0, 1, 255
-    expected = np.where(rgba[..., 3:] == 0, background, rgba[..., :3]) / 255
-    spec = _spec(16, alpha="threshold", background=background)
-    np.testing.assert_allclose(images.to_view(rgba, spec), expected, atol=1e-6)
+@pytest.mark.parametrize("levels", [(), (225, 255)])
+def test_the_original_step_by_step(levels):
+    """Its `data_augmentation.py` in NumPy, with this package's draws.
 
-
-def test_the_original_step_by_step():
-    """Its `data_augmentation.py` in NumPy, with this package's draws."""
+    It shows the bare colour of every pixel but clear ones.
+    """
     rgba = random_pixels(137, 137, 4)
-    rgba[:60, :, 3] = 0
-    augmentation = Augmentation(True, True, (225, 255))
+    rgba[:60, :, 3], rgba[60:70, :, 3] = 0, 1
     seen_flips = set()
-    for transform in _transforms(augmentation, 20):
-        picture = np.where(rgba[..., 3:] == 0, transform.background, rgba[..., :3])
+    for transform in _transforms(Augmentation(True, True, levels), 20):
+        background = transform.background if levels else 240
+        picture = np.where(rgba[..., 3:] == 0, background, rgba[..., :3])
         top, left = (int(place * 11) for place in transform.crop)
         picture = picture[top : top + 127, left : left + 127]
-        if transform.mirrored:
-            picture = picture[:, ::-1]
+        picture = picture[:, ::-1] if transform.mirrored else picture
         seen_flips.add(bool(transform.mirrored))
         image = images.to_view(rgba, _spec(alpha="threshold"), transform)
         np.testing.assert_allclose(image, picture / 255, atol=1e-6)

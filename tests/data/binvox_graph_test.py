@@ -37,16 +37,6 @@ def test_grids_of_any_size(grid):
     np.testing.assert_array_equal(decoded, grid)
 
 
-def test_grids_of_the_networks_size_in_a_dataset():
-    shares = np.array([0.00005, 0.01, 0.5, 1.0]).reshape(4, 1, 1, 1)
-    grids = np.random.default_rng(0).random((4, 32, 32, 32)) < shares
-    grids[:, 3, 1, 2] = True
-    contents = [binvox.encode(Voxels(grid, (0.1, 0.2, 0.3), 0.9)) for grid in grids]
-    dataset = tf.data.Dataset.from_tensor_slices(contents)
-    decoded = list(dataset.map(lambda content: binvox_graph.decode(content, 32)))
-    np.testing.assert_array_equal(decoded, grids)
-
-
 def test_real_files(real_data):
     paths = sorted(real_data.glob("ShapeNetVox32/*/*/model.binvox"))
     paths.append(real_data / "odd" / "chair_model.binvox")

@@ -1,12 +1,12 @@
 """Binvox files: round trips, trimesh and the specification as oracles, errors, whole files."""
 
-import contextlib
 import io
 import math
-import tracemalloc
+from unittest import mock
 
 import binvox_files
 import numpy as np
+import peak_memory
 import pytest
 from binvox_files import HEADER, RUNS
 from hypothesis import given
@@ -24,17 +24,6 @@ GRIDS = st_numpy.arrays(
 )
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 CUBE = Voxels(np.ones((2, 2, 2), bool))
-
-
-@contextlib.contextmanager
-def _memory(limit):
-    """Fails where the block has more than `limit` bytes allocated at a time."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def _random(seed, shape, share=0.3):
@@ -82,15 +71,13 @@ def test_the_axes_of_a_file(tmp_path, axis_order, dims):
 
 
 @pytest.mark.parametrize("axis_order", ["zyx", "", None])
-def test_other_axis_orders_are_told(tmp_path, axis_order):
-    path = tmp_path / "model.binvox"
-    binvox.write(path, CUBE)
+def test_other_axis_orders_are_told(axis_order):
     for function, *arguments in (
-        (binvox.read, path),
+        (binvox.read, __file__),
         (binvox.decode, HEADER + RUNS),
         (binvox.check, HEADER + RUNS),
         (binvox.encode, CUBE),
-        (binvox.write, path, CUBE),
+        (binvox.write, "never", CUBE),
     ):
         with pytest.raises(InputError, match="Expected axis_order 'xzy' or 'xyz', received"):
             function(*arguments, axis_order=axis_order)
@@ -201,7 +188,7 @@ def test_what_is_no_whole_file_is_told(tmp_path, content, words):
         (binvox.decode, content, str(path)),
         (binvox.check, content, str(path)),
     ):
-        with _memory(300_000), pytest.raises(InputError, match=words) as caught:
+        with peak_memory.of_python_below(300_000), pytest.raises(InputError, match=words) as caught:
             function(*arguments)
         messages.append(str(caught.value))
     assert messages[0].startswith(f"{path}: expected ") and len(messages[0].splitlines()) == 1
@@ -214,21 +201,11 @@ def test_what_is_no_whole_file_is_told(tmp_path, content, words):
 # Memory and time.
 
 
-@pytest.mark.parametrize("start", [HEADER, b"", b"#binvox 1\n"])
-def test_no_more_of_a_file_is_read_than_its_grid_needs(tmp_path, start):
-    path = tmp_path / "model.binvox"
-    with open(path, "wb") as file:
-        file.write(start)
-        file.truncate(2**33)
-    with _memory(500_000), pytest.raises(InputError):
-        binvox.read(path)
-
-
 def test_checking_makes_no_grid():
     cells = 512**3
     full, rest = divmod(cells, 255)
     content = b"#binvox 1\ndim 512 512 512\ndata\n" + b"\1\xff" * full + bytes([1, rest])
-    with _memory(cells // 50):
+    with peak_memory.of_python_below(cells // 50):
         assert binvox.check(content) == ((512, 512, 512), cells)
 
 
@@ -360,19 +337,13 @@ def test_writing_replaces_the_whole_file(tmp_path, monkeypatch):
     """A file of more than the header's 64 KiB; a crash leaves the old one, and nothing beside."""
     path = tmp_path / "model.binvox"
     path.write_bytes(b"old")
-
-    def crash(source, target):
-        raise KeyboardInterrupt
-
     voxels = Voxels(_random(6, (64, 64, 64), 0.5), (-0.25, 0.5, 1.5), 0.75)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("os.replace", crash)
+        patch.setattr("os.replace", mock.Mock(side_effect=KeyboardInterrupt))
         binvox.write(path, voxels)
     assert path.read_bytes() == b"old"
     binvox.write(str(path), voxels)
     content = path.read_bytes()
     assert len(content) > binvox.MAX_HEADER and list(tmp_path.iterdir()) == [path]
-    again = binvox.read(path)
-    np.testing.assert_array_equal(again.data, voxels.data)
-    binvox.write(path, again)
-    assert path.read_bytes() == content
+    binvox.write(path, binvox.read(path))
+    assert path.read_bytes() == content == binvox.encode(voxels)

@@ -17,7 +17,7 @@ FRAME = ImageSpec(image_size=8, channels=3, background=255)
 
 
 def write_tree(root):
-    """Writes the models 03001627/m0 to m6 under a folder."""
+    """Writes the models 03001627/m0 to m6 under a folder, and gives it back."""
     for index in range(COUNT):
         renderings = root / f"ShapeNetRendering/03001627/m{index}/rendering"
         renderings.mkdir(parents=True)
@@ -28,6 +28,7 @@ def write_tree(root):
         folder.mkdir(parents=True)
         grid = (np.arange(64) == index).reshape(4, 4, 4)
         binvox.write(folder / "model.binvox", Voxels(grid))
+    return root
 
 
 def who(batches):

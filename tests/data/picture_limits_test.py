@@ -2,7 +2,7 @@
 
 import pytest
 import tensorflow as tf
-from pictures import encoded, random_pixels
+from pictures import claiming, encoded, random_pixels
 from PIL import Image
 
 from r2n2_keras.data import images, picture_limits
@@ -17,31 +17,6 @@ def _gif(frames, edge=24):
     return encoded(pictures[0], "GIF", save_all=True, append_images=pictures[1:], optimize=False)
 
 
-def _claiming(kind, edge):
-    """A small file of that kind with `edge` x `edge` pixels by its header."""
-    options = {"lossless": True} if kind == "WEBP lossless" else {}
-    content = bytearray(encoded(random_pixels(8, 8, 3), kind.split()[0], **options))
-    if kind == "GIF":
-        content[6:10] = edge.to_bytes(2, "little") * 2
-    elif kind == "GIF frame":
-        at = content.index(b"\x2c\0\0\0\0\x08\0\x08\0")
-        content[at + 5 : at + 9] = edge.to_bytes(2, "little") * 2
-    elif kind == "JPEG":
-        at = content.index(b"\xff\xc0") + 5
-        content[at : at + 4] = edge.to_bytes(2, "big") * 2
-    elif kind == "BMP":
-        content[18:26] = edge.to_bytes(4, "little") + (-edge).to_bytes(4, "little", signed=True)
-    elif kind == "WEBP":
-        content[26:30] = edge.to_bytes(2, "little") * 2
-    elif kind == "WEBP lossless":
-        packed = int.from_bytes(content[21:25], "little") >> 28 << 28
-        content[21:25] = (packed | (edge - 1) << 14 | edge - 1).to_bytes(4, "little")
-    else:  # the extended header stands before the picture's own
-        extended = b"VP8X" + (10).to_bytes(4, "little") + bytes(4)
-        content[12:12] = extended + (edge - 1).to_bytes(3, "little") * 2
-    return bytes(content)
-
-
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
 def _check(content, most):
     """In a graph, as a server runs it."""
@@ -54,8 +29,8 @@ def _check(content, most):
 )
 def test_pictures_that_claim_too_many_pixels(kind):
     with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than"):
-        images.decode_picture(_claiming(kind, 16_000), SPEC, 10**6)
-    _check(_claiming(kind, 8), 10**6)
+        images.decode_picture(claiming(kind, 16_000), SPEC, 10**6)
+    _check(claiming(kind, 8), 10**6)
 
 
 @pytest.mark.parametrize(

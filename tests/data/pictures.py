@@ -44,3 +44,28 @@ def png_header(width, height, depth=8, colour=6, interlaced=0):
 
 
 PNG_END = b"IEND", b""
+
+
+def claiming(kind, edge):
+    """A small file of that kind with `edge` x `edge` pixels by its header."""
+    options = {"lossless": True} if kind == "WEBP lossless" else {}
+    content = bytearray(encoded(random_pixels(8, 8, 3), kind.split()[0], **options))
+    if kind == "GIF":
+        content[6:10] = edge.to_bytes(2, "little") * 2
+    elif kind == "GIF frame":
+        at = content.index(b"\x2c\0\0\0\0\x08\0\x08\0")
+        content[at + 5 : at + 9] = edge.to_bytes(2, "little") * 2
+    elif kind == "JPEG":
+        at = content.index(b"\xff\xc0") + 5
+        content[at : at + 4] = edge.to_bytes(2, "big") * 2
+    elif kind == "BMP":
+        content[18:26] = edge.to_bytes(4, "little") + (-edge).to_bytes(4, "little", signed=True)
+    elif kind == "WEBP":
+        content[26:30] = edge.to_bytes(2, "little") * 2
+    elif kind == "WEBP lossless":
+        packed = int.from_bytes(content[21:25], "little") >> 28 << 28
+        content[21:25] = (packed | (edge - 1) << 14 | edge - 1).to_bytes(4, "little")
+    else:  # the extended header stands before the picture's own
+        extended = b"VP8X" + (10).to_bytes(4, "little") + bytes(4)
+        content[12:12] = extended + (edge - 1).to_bytes(3, "little") * 2
+    return bytes(content)

@@ -32,15 +32,7 @@ print([name for name in ("tensorflow", "keras") if name in sys.modules])
 
 
 def test_paths_that_tensorflow_opens_itself():
-    for path in (
-        "data",
-        "/data/a b",
-        "../x.tgz",
-        "C:\\data",
-        "gs://b/data",
-        "file:///d",
-        "ram://a",
-    ):
+    for path in ("data", "/data/a b", "C:\\data", "gs://b/data", "file:///d", "ram://a"):
         remote.require(path)
 
 

@@ -9,8 +9,7 @@ import tensorflow as tf
 from packed import CHAIR, TABLE
 
 from r2n2_keras.data import shards
-from r2n2_keras.data.binvox import MAGIC
-from r2n2_keras.data.tables import ShardTable, read_record
+from r2n2_keras.data.tables import ShardTable
 from r2n2_keras.errors import InputError
 
 FILES = packed.files()
@@ -52,20 +51,6 @@ def test_the_graph_reads_what_the_tree_holds(truth, tmp_path, max_waiting):
         assert voxels == read_voxels(index) and pngs[-1] == pngs[-2]
         found[one.name] = voxels.numpy(), dict(zip(views, pngs.numpy().tolist(), strict=True))
     assert found == {name: files for (_, name), files in truth.items()}
-
-
-def test_offsets_are_where_records_begin(tree, tmp_path):
-    packed.prepare(tree, tree, tmp_path, max_waiting=0)
-    manifest = shards.read_manifest(str(tmp_path))
-    rows = shards.read_index(str(tmp_path), manifest)
-    records = [record for found in rows.values() for record in found]
-    assert sum(shard["records"] for shard in manifest["shards"]) == len(records) > 27
-    for record in records:
-        renderings, voxels = read_record(record.shard, record.offset, list(record.views))
-        assert len(renderings) == len(record.views)
-        assert record.has_voxels == (voxels.numpy().startswith(MAGIC))
-        with pytest.raises(tf.errors.DataLossError):
-            read_record(record.shard, record.offset + 1, [])
 
 
 def test_categories_and_exclusions(prepared, truth):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -49,16 +48,6 @@ def test_objects_are_sorted_and_hold_their_paths(root):
     assert objects[1] == Object(CHAIR, "a", ("00", "01"), files)
     assert [one.category for one in objects] == [OTHER, "chair", "chair", "table"]
     assert files.view_path("01") == f"{files.renderings_path}/01.png"
-
-
-def test_the_synthesised_set_is_found_whole(tree):
-    objects = _found(str(tree))
-    assert len(objects) == 20
-    assert {one.category for one in objects} == {"chair", "table", "sofa", "lamp"}
-    assert {one.views for one in objects} == {("00", "01", "02", "03", "04", "05")}
-    files = objects[7].files
-    assert files.read_view("03") == Path(files.view_path("03")).read_bytes()
-    assert files.read_voxels() == Path(files.voxels_path).read_bytes()
 
 
 def test_real_objects_are_found(real_data):

@@ -1,10 +1,10 @@
 """The notebook's state dicts: where each array goes, and files that are refused."""
 
 import io
-import tracemalloc
 import zipfile
 
 import numpy as np
+import peak_memory
 import pytest
 from reference import NOTEBOOK, NotebookNetwork, images_of, loud_state, predict
 
@@ -122,13 +122,8 @@ def test_members_that_are_refused(narrow, state, file, member, message):
         for key, value in state.items():
             content = npy(value.shape, data=value.tobytes())
             archive.writestr(f"{key}.npy", member if key == "encoder.c1.bias" else content)
-    tracemalloc.start()
-    try:
-        with pytest.raises(InputError, match=message) as error:
-            notebook_weights.read(file, narrow)
-        assert tracemalloc.get_traced_memory()[1] < 2**22
-    finally:
-        tracemalloc.stop()
+    with peak_memory.of_python_below(2**22), pytest.raises(InputError, match=message) as error:
+        notebook_weights.read(file, narrow)
     assert "\n" not in str(error.value) and "notebook.npz" in str(error.value)
 
 

@@ -108,12 +108,6 @@ def test_files_of_python_3(file, protocol, module):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_a_file_of_the_installed_numpy(file):
-    np.save(file, objects(ARRAYS))
-    for array, expected in zip(theano_files.read(file), ARRAYS, strict=True):
-        np.testing.assert_array_equal(array, expected)
-
-
 # Files that are refused
 
 

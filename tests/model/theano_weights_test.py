@@ -1,10 +1,8 @@
-"""Where each of the original's arrays goes. `networks_test.py` has the networks as a whole."""
+"""What lists of the original's arrays are taken for. `networks_test.py` has where each goes."""
 
-import keras
 import numpy as np
 import pytest
 from reference import RESIDUAL, theano_shapes
-from scipy import signal
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.model import theano_weights
@@ -27,46 +25,6 @@ def arrays_of(model, seed=0):
     """Random arrays of the shapes that the original's have."""
     rng = np.random.default_rng(seed)
     return [rng.normal(size=shape).astype("float32") for shape in theano_shapes(model)]
-
-
-def output(layer, inputs):
-    return keras.ops.convert_to_numpy(layer(inputs[np.newaxis]))[0]
-
-
-def test_convolutions_are_turned_around(residual):
-    arrays = arrays_of(residual)
-    theano_weights.assign(residual, arrays)
-    rng = np.random.default_rng(1)
-    for name, shape, kernel, biases in (
-        ("encoder_conv1a", (9, 8, 3), *arrays[:2]),
-        # [x, y, z], which the original calls d, h, w; its channels stand behind d.
-        ("decoder_conv4b", (4, 5, 6, 3), np.moveaxis(arrays[-6], 2, 1), arrays[-5]),
-    ):
-        inputs = rng.normal(size=shape)
-        expected = [
-            bias + sum(signal.convolve(inputs[..., c], taps[c], mode="same") for c in range(3))
-            for taps, bias in zip(kernel, biases, strict=True)
-        ]
-        received = output(residual.get_layer(name), inputs)
-        np.testing.assert_allclose(np.moveaxis(received, -1, 0), expected, atol=1e-4)
-
-
-def test_dense_weights_meet_the_same_cells(residual):
-    arrays = arrays_of(residual)
-    theano_weights.assign(residual, arrays)
-    rng = np.random.default_rng(1)
-
-    pooled = rng.normal(size=(6, 2, 2))  # (C, H, W)
-    expected = pooled.ravel() @ arrays[30] + arrays[31]
-    received = output(residual.get_layer("encoder_dense"), np.moveaxis(pooled, 0, -1).ravel())
-    np.testing.assert_allclose(received, expected, atol=1e-4)
-
-    features = rng.normal(size=9)
-    received = output(residual.get_layer("recurrence_gate_inputs"), features)
-    received = received.reshape(2, 2, 2, 3, 5)  # (x, y, z, gate, C)
-    for gate, array in enumerate(arrays[33:41:3]):
-        expected = (features @ array).reshape(2, 5, 2, 2)  # (d, C, h, w)
-        np.testing.assert_allclose(np.moveaxis(received[..., gate, :], -1, 1), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [">f4", "float64", "float16"])
