@@ -29,15 +29,14 @@ def _objects(sizes):
     return [_object(synset_id, f"{n:x}") for synset_id, size in sizes.items() for n in range(size)]
 
 
-def _refusal(function, path, content, words):
-    """The line that tells of a file of that content; None: of none."""
+def _assert_told(function, path, content, words):
+    """A file of that content, or with None of none, is told in a line."""
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=words) as caught:
         function(str(path))
     message = str(caught.value)
     assert "\n" not in message and str(path) in message and len(message) < 500
-    return message
 
 
 def _counts(parts):
@@ -141,13 +140,13 @@ def test_pix2vox_names_its_models(pix2vox):
         ('[{"taxonomy_id": "1", "train": []}]', "KeyError"),
         (
             '[{"taxonomy_id": "1", "train": ["a"], "val": [], "test": ["a"]}]',
-            "1/a in train and test",
+            "every model in one part of .*, received 1/a in train and test",
         ),
     ],
 )
 def test_a_broken_pix2vox_file_is_told(tmp_path, content, words):
     path = tmp_path / "split.json"
-    _refusal(lambda name: splits.assign([], "pix2vox", name), path, content.encode(), words)
+    _assert_told(lambda name: splits.assign([], "pix2vox", name), path, content.encode(), words)
 
 
 # Saved splits.
@@ -192,7 +191,7 @@ def test_a_loaded_split_wins_over_the_rule(tmp_path):
 )
 def test_a_broken_or_missing_split_is_told(tmp_path, content):
     words = "Expected the split of a run, received .* Give the --workdir of a run"
-    _refusal(lambda name: splits.load_split(name, []), tmp_path / "split.json", content, words)
+    _assert_told(lambda name: splits.load_split(name, []), tmp_path / "split.json", content, words)
 
 
 # A few models only.
@@ -239,4 +238,4 @@ def test_exclusions_are_read(tmp_path):
     ],
 )
 def test_broken_or_missing_exclusions_are_told(tmp_path, content, words):
-    _refusal(splits.read_exclusions, tmp_path / "exclude.txt", content, words)
+    _assert_told(splits.read_exclusions, tmp_path / "exclude.txt", content, words)

@@ -153,7 +153,8 @@ def test_a_name_that_is_no_text_is_told(root):
 
 
 def test_no_pair_is_told(root):
-    words = "holds, received lamp, sofa. Change it."
+    words = f"Expected --categories out of {OTHER}, chair, table (or their synset ids), which "
+    words += f"{root}/ShapeNetVox32 holds, received lamp, sofa. Change it."
     _assert_refused(str(root), categories=["lamp", "chair", "sofa"], words=words)
     shutil.rmtree(root / "ShapeNetVox32")
     (root / "ShapeNetVox32").mkdir()

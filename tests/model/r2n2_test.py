@@ -26,22 +26,20 @@ def test_decoder_slope_puts_activations_between_the_decoders_convolutions():
 # Learning
 
 
-@pytest.fixture(scope="module")
-def learner():
+@pytest.fixture(scope="module", params=["lstm", "gru"])
+def learner(request):
     """A compiled network whose SGD step subtracts the gradient itself, and its first weights."""
-    model = spread(R2N2.from_preset("notebook", **NOTEBOOK))
+    model = spread(R2N2.from_preset("notebook", **NOTEBOOK, recurrence=request.param))
     model.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
     return model, model.get_weights()
 
 
 def gradient(learner, images, voxels):
-    """The gradient of the loss as a training step applies it to the first kernel."""
+    """The gradient of the loss as a training step applies it: that of every weight."""
     model, weights = learner
     model.set_weights(weights)
-    kernel = model.get_layer("encoder_conv1").kernel
-    before = keras.ops.convert_to_numpy(kernel)
     model.train_on_batch(images, voxels)
-    return before - keras.ops.convert_to_numpy(kernel)
+    return [before - after for before, after in zip(weights, model.get_weights(), strict=True)]
 
 
 @pytest.mark.parametrize("lit", [[0], [1], [0, 1]])
@@ -49,18 +47,16 @@ def test_every_view_teaches_the_encoder_by_the_gradient_of_the_loss(learner, lit
     # The notebook detaches the state between views, so there only the last view does. A black view
     # has no part in the first kernel's gradient: what is there came through the lit ones.
     model, weights = learner
-    kernel = model.get_layer("encoder_conv1").kernel
     whole = images_of(model, views=2, seed=1)
     voxels = np.random.default_rng(1).integers(0, 2, (1, 16, 16, 16)).astype("float32")
     images = np.zeros_like(whole)
-    assert np.all(gradient(learner, images, voxels) == 0)
+    assert np.all(gradient(learner, images, voxels)[0] == 0)
     images[:, lit] = whole[:, lit]
-    slope = gradient(learner, images, voxels)
-    assert np.abs(slope).max() > 1e-5
+    slope, *slopes = gradient(learner, images, voxels)
+    assert min(np.abs(each).max() for each in (slope, *slopes)) > 1e-5
 
     def loss(shift):
-        model.set_weights(weights)
-        kernel.assign(keras.ops.convert_to_numpy(kernel) + shift * slope)
+        model.set_weights([weights[0] + shift * slope, *weights[1:]])
         occupancy = predict(model, images).astype("float64")
         return -np.mean(np.log(np.where(voxels > 0, occupancy, 1 - occupancy)))
 

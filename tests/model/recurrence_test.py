@@ -1,6 +1,6 @@
-"""The recurrent cells gate by gate and view by view, on whatever backend is configured.
+"""The recurrence view by view, on whatever backend is configured.
 
-`networks_test.py` has their equations.
+`networks_test.py` has the equations of its cells, `r2n2_test.py` the gradient through them.
 """
 
 import keras
@@ -14,22 +14,13 @@ FILTERS = 2
 GATES = 3 * FILTERS
 
 
-def thirds(array):
-    return (array[..., n * FILTERS : (n + 1) * FILTERS] for n in range(3))
-
-
 CELLS = {"lstm": GridLSTMCell, "gru": GridGRUCell}
-both_cells = pytest.mark.parametrize("kind", CELLS)
 
 
-def loud_cell(kind="lstm", kernel_size=3):
+def loud_cell():
     """A cell whose recurrent part shows: its weights are not small, its biases not zero."""
-    return CELLS[kind](
-        FILTERS,
-        kernel_size,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.5, seed=1),
-        bias_initializer=keras.initializers.RandomNormal(stddev=0.5, seed=2),
-    )
+    initializers = (keras.initializers.RandomNormal(stddev=0.5, seed=seed) for seed in (1, 2))
+    return GridLSTMCell(FILTERS, 3, *initializers)
 
 
 def make_grid_rnn(kind="lstm", dtype=None, **kwargs):
@@ -57,67 +48,6 @@ def test_grid_rnn_passes_the_battery(kwargs, expected_output_shape, weights):
         expected_num_trainable_weights=weights,
         expected_num_non_trainable_weights=0,
     )
-
-
-# The cells
-
-
-class PlainCell(keras.layers.Layer):
-    """Either cell with a kernel, a bias and a convolution of its own for every gate."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.kind = kind
-        self.state_size = [FILTERS] * {"lstm": 2, "gru": 1}[kind]
-        self.output_size = FILTERS
-
-    def build(self, inputs_shape):
-        self.kernels = [self.add_weight(shape=(3, 3, 3, FILTERS, FILTERS)) for _ in range(3)]
-        self.biases = [self.add_weight(shape=(FILTERS,)) for _ in range(3)]
-
-    def gate(self, n, x, h):
-        return x + keras.ops.conv(h, self.kernels[n], padding="same") + self.biases[n]
-
-    def call(self, inputs, states):
-        ops = keras.ops
-        x, h = list(thirds(inputs)), states[0]
-        first, second = (ops.sigmoid(self.gate(n, x[n], h)) for n in range(2))
-        if self.kind == "gru":
-            h = first * h + (1 - first) * ops.tanh(self.gate(2, x[2], second * h))
-            return h, [h]
-        s = first * states[1] + second * ops.tanh(self.gate(2, x[2], h))
-        return ops.tanh(s), [ops.tanh(s), s]
-
-    def get_initial_state(self, batch_size=None):
-        return [keras.ops.zeros((batch_size, 3, 3, 3, FILTERS)) for _ in self.state_size]
-
-
-@both_cells
-def test_fused_gates_learn_as_gates_one_by_one(kind):
-    gate_inputs, target = normal(2, 3, 3, 3, 3, 4), normal(2, 3, 3, 3, FILTERS, seed=1)
-
-    def network(cell):
-        # The dense layer in front is there for the gradient with respect to the input.
-        inputs = keras.Input((3, 3, 3, 3, 4))
-        model = keras.Model(inputs, GridRNN(cell)(keras.layers.Dense(GATES)(inputs)))
-        model.compile(keras.optimizers.SGD(1.0), "mse")
-        return model
-
-    def weights_of(fused):
-        """Those of the dense layer, then gate by gate three kernels and three biases."""
-        *dense, kernel, bias = fused.get_weights()
-        if kind == "gru":
-            kernel = np.concatenate([dense.pop(), kernel], axis=-1)
-        return [*dense, *thirds(kernel), *thirds(bias)]
-
-    fused, plain = network(loud_cell(kind)), network(PlainCell(kind))
-    before = weights_of(fused)
-    plain.set_weights(before)
-    for model in (fused, plain):
-        model.train_on_batch(gate_inputs, target)
-    for old, new, expected in zip(before, weights_of(fused), plain.get_weights(), strict=True):
-        assert np.abs(new - old).max() > 1e-4
-        np.testing.assert_allclose(new, expected, atol=1e-5)
 
 
 # GridRNN
