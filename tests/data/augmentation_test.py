@@ -43,14 +43,7 @@ def _transforms(augmentation, count=200, seed=5):
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize(
     ("height", "width", "cropped"),
-    [
-        (137, 137, True),
-        (127, 127, True),
-        (137, 127, True),
-        (130, 135, True),
-        (138, 127, False),
-        (126, 137, False),
-    ],
+    [(137, 137, True), (127, 127, True), (130, 135, True), (138, 127, False), (126, 137, False)],
 )
 def test_evaluation_crops_the_centre_of_what_is_slightly_larger(height, width, cropped, channels):
     rgba = random_pixels(height, width, 4)
@@ -122,18 +115,18 @@ def _jittered(rgb, brightness, contrast, saturation):
     return brightness * contrast * rgb + 0.5 * (1 - contrast)
 
 
-@given(st.integers(0, 10_000), st.floats(0.01, 0.99))
-def test_jitter_and_background_are_those_of_numpy(seed, strength):
-    """The jitter is of the object alone: the background has the colour that was drawn."""
+@given(st.integers(0, 10_000), st.floats(0.01, 0.99), st.sampled_from([(), (0, 255)]))
+def test_jitter_and_background_are_those_of_numpy(seed, strength, levels):
+    """The jitter is of the object alone: the background has its colour, or the one drawn."""
     rgba = random_pixels(6, 6, 4, seed=seed)
     rgba[0, :, 3] = 0
-    augmentation = Augmentation(random_background=(0, 255), color_jitter=strength)
+    augmentation = Augmentation(random_background=levels, color_jitter=strength)
     draws = augmentation.draw(tf.constant([seed, 0], tf.int64), [1])
     transform = augmentation.transforms(draws[0])
     image = images.to_view(rgba, _spec(6), transform)
     factors = 1 + strength * (2 * draws[0, 6:].numpy().astype(float) - 1)
     colour, alpha = rgba[..., :3] / 255, rgba[..., 3:] / 255
-    background = transform.background.numpy() / 255
+    background = (transform.background.numpy() if levels else 240) / 255
     expected = _jittered(colour, *factors) * alpha + background * (1 - alpha)
     np.testing.assert_allclose(image, np.clip(expected, 0, 1), atol=2e-6)
 

@@ -12,8 +12,6 @@ from r2n2_keras.model.recurrence import GridGRUCell, GridLSTMCell, GridRNN
 
 FILTERS = 2
 GATES = 3 * FILTERS
-
-
 CELLS = {"lstm": GridLSTMCell, "gru": GridGRUCell}
 
 
