@@ -1,4 +1,4 @@
-"""Binvox files that every reader takes or refuses, and a slow reader to judge the others by."""
+"""Binvox files that every reader refuses, and a slow reader to judge the others by."""
 
 import math
 
@@ -10,30 +10,10 @@ HEADER = b"#binvox 1\ndim 2 2 2\ntranslate 0 0 0\nscale 1\ndata\n"
 RUNS = b"\1\3\0\1\1\4"  # of 2x2x2 cells, all but one occupied
 
 
-def _with(lines):
-    return b"#binvox 1\n" + lines + b"data\n" + RUNS
-
-
-# Headers of the grid that RUNS hold.
-SOUND = [
-    HEADER + RUNS,
-    _with(b"dim 2 2 2\n"),
-    _with(b"# a comment\ndim 2 2 2\nscale 1\n"),
-    _with(b"dim 2 2 2 # cells\n"),
-    _with(b"  dim\t2  2 2  \n"),
-    _with(b"scale 1\r\ndim 2 2 2\r\n\r\n \n"),
-    _with(b"# gr\xf6\xdfe\ndim 2 2 2 # \xff\xfe\n"),
-    _with(b"#dim 5 5 5\ndim 02 2 2\n"),
-    _with(b"dim 2 2 2\n# data\n\n"),
-    _with(b"author A B\ndims 9 9 9\ndim 2 2 2\ntranslate -1 2e0 +.5\n"),
-    b"#binvox 1\r\ndim 2 2 2\r\n\tdata # cells\r\n" + RUNS,
-]
-
 # What is no file of 2x2x2 cells: (bytes, what the error says).
 BAD = [
     (b"", r"begins with '#binvox 1', received b'' \(0 bytes\)"),
     (b"\x89PNG\r\n\x1a\n\ndata\n\0\1", r"begins with '#binvox 1', received b'\\x89PNG"),
-    (b"#binvox 2\ndim 2 2 2\ndata\n\1\x08", "received b'#binvox 2"),
     (b"#binvox 12\ndim 2 2 2\ndata\n\1\x08", "received b'#binvox 12'"),
     (b"#binvox 1 \ndim 2 2 2\ndata\n\1\x08", "received b'#binvox 1 '"),
     (b"#binvox 1", "a line 'data' after the header, received none"),
@@ -42,22 +22,14 @@ BAD = [
     (b"#binvox 1\ndata\n\1\x08", "'dim' of at most 1073741824 cells, received none"),
     (b"#binvox 1\n#dim 2 2 2\ndata\n\1\x08", "cells, received none"),
     (b"#binvox 1\ndim 2 2\ndata\n\1\4", "'dim' with 3 counts above 0, received 'dim 2 2'"),
-    (b"#binvox 1\ndim\ndata\n\1\4", "received 'dim'"),
-    (b"#binvox 1\ndim 2 2 2 2\ndata\n\1\x10", "received 'dim 2 2 2 2'"),
-    (b"#binvox 1\ndim 2 -2 2\ndata\n\1\x08", "received 'dim 2 -2 2'"),
     (b"#binvox 1\ndim 2 0 2\ndata\n", "received 'dim 2 0 2'"),
-    (b"#binvox 1\ndim 2 two 2\ndata\n\1\x08", "received 'dim 2 two 2'"),
     (b"#binvox 1\ndim 2 2\x85 2\ndata\n\1\x08", r"received 'dim 2 2\\x85 2'"),
-    (b"#binvox 1\ndim 2\x0b2 2\ndata\n\1\x08", r"received 'dim 2\\x0b2 2'"),
     (b"#binvox 1\ndim 2 2 2\ndim 2 2 2\ndata\n\1\x08", "'dim 2 2 2' and 'dim 2 2 2'"),
     (b"#binvox 1\n" + b"dim 2 2 2\n" * 99 + b"data\n\1\x08", "'dim 2 2 2' and 'dim 2 2 2'. The"),
     (b"#binvox 1\ndim " + b"9" * 5000 + b" 1 1\ndata\n\1\x08", "received 'dim 9999"),
     (b"#binvox 1\ndim 2 2 2\nscale\ndata\n\1\x08", "with 1 number, received 'scale'"),
     (b"#binvox 1\ndim 2 2 2\nscale nan\ndata\n\1\x08", "received 'scale nan'"),
-    (b"#binvox 1\ndim 2 2 2\nscale 1e100\ndata\n\1\x08", "received 'scale 1e100'"),
-    (b"#binvox 1\ndim 2 2 2\nscale 1_0\ndata\n\1\x08", "received 'scale 1_0'"),
     (b"#binvox 1\ndim 2 2 2\nscale 1\nscale 2\ndata\n\1\x08", "'scale 1' and 'scale 2'"),
-    (b"#binvox 1\ndim 2 2 2\ntranslate 0 0\ndata\n\1\x08", "received 'translate 0 0'"),
     (b"#binvox 1\ndim 2 2 2\ntranslate a b c\ndata\n\1\x08", "received 'translate a b c'"),
     (b"#binvox 1\ndata 8\ndim 2 2 2\ndata\n\1\x08", "received 'data 8' and 'data'"),
     (HEADER, "fill 2x2x2 cells, received 0 bytes for 0 cells"),

@@ -1,12 +1,12 @@
 """Binvox files: round trips, trimesh and the specification as oracles, errors, whole files."""
 
-import contextlib
 import io
 import math
-import tracemalloc
+from unittest import mock
 
 import binvox_files
 import numpy as np
+import peak_memory
 import pytest
 from binvox_files import HEADER, RUNS
 from hypothesis import given
@@ -26,25 +26,14 @@ NUMBERS = st.floats(-1e6, 1e6, width=32)
 CUBE = Voxels(np.ones((2, 2, 2), bool))
 
 
-@contextlib.contextmanager
-def _memory(limit):
-    """Fails where the block has more than `limit` bytes allocated at a time."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
-
-
 def _random(seed, shape, share=0.3):
     return np.random.default_rng(seed).random(shape) < share
 
 
-def _assert_round_trip(grid, axis_order="xzy"):
+def _assert_round_trip(grid):
     """Gives the file's runs as (value, count) pairs."""
-    content = binvox.encode(Voxels(grid), axis_order)
-    np.testing.assert_array_equal(binvox.decode(content, axis_order=axis_order).data, grid)
+    content = binvox.encode(Voxels(grid))
+    np.testing.assert_array_equal(binvox.decode(content).data, grid)
     body = content.split(b"data\n", 1)[1]
     return list(zip(body[::2], body[1::2], strict=True))
 
@@ -76,41 +65,36 @@ def test_the_axes_of_a_file(tmp_path, axis_order, dims):
     place = 1 * 4 * 3 + (0 * 3 + 2 if axis_order == "xzy" else 2 * 4 + 0)
     assert list(body) == [0, place, 1, 1, 0, 24 - place - 1]
     np.testing.assert_array_equal(binvox.read(path, axis_order=axis_order).data, grid)
-    assert binvox.check(path.read_bytes(), axis_order=axis_order) == ((2, 3, 4), 1)
     # Told otherwise, the same bytes are another grid.
     other = binvox.read(path, axis_order={"xzy": "xyz", "xyz": "xzy"}[axis_order])
     np.testing.assert_array_equal(other.data, grid.transpose(0, 2, 1))
 
 
 @pytest.mark.parametrize("axis_order", ["zyx", "", None])
-def test_other_axis_orders_are_told(tmp_path, axis_order):
-    path = tmp_path / "model.binvox"
-    binvox.write(path, CUBE)
+def test_other_axis_orders_are_told(axis_order):
     for function, *arguments in (
-        (binvox.read, path),
+        (binvox.read, __file__),
         (binvox.decode, HEADER + RUNS),
         (binvox.check, HEADER + RUNS),
         (binvox.encode, CUBE),
-        (binvox.write, path, CUBE),
+        (binvox.write, "never", CUBE),
     ):
         with pytest.raises(InputError, match="Expected axis_order 'xzy' or 'xyz', received"):
             function(*arguments, axis_order=axis_order)
 
 
-@pytest.mark.parametrize("length", [1, 254, 255, 256, 509, 510, 511, 1020])
+@pytest.mark.parametrize("length", [0, 1, 254, 255, 256, 509, 510, 511, 1020, 1100])
 def test_runs_of_any_length(length):
     """Also those that fill one byte, or several, exactly; at the end of the file and within it."""
-    for start in (0, 7, 1100 - length):
+    for start in {0, min(7, 1100 - length), 1100 - length}:
         grid = np.zeros((11, 10, 10), bool)
         grid.transpose(0, 2, 1).flat[start : start + length] = True
-        counts = [count for _, count in _assert_round_trip(grid)]
-        assert 0 not in counts and sum(counts) == 1100
-
-
-@pytest.mark.parametrize("value", [False, True])
-def test_full_and_empty_grids(value):
-    runs = _assert_round_trip(np.full((32, 32, 32), value))
-    assert {each for each, _ in runs} == {int(value)} and len(runs) == -(-(32**3) // 255)
+        lengths = [(0, start), (1, length), (0, 1100 - start - length)]
+        assert _assert_round_trip(grid) == [
+            (value, min(255, whole - passed))
+            for value, whole in (lengths if length else [(0, 1100)])
+            for passed in range(0, whole, 255)
+        ]
 
 
 def test_long_grids_and_other_dtypes():
@@ -125,16 +109,10 @@ def test_long_grids_and_other_dtypes():
 
 @pytest.mark.parametrize(
     ("shape", "axis_order"),
-    [
-        ((32, 32, 32), "xzy"),
-        ((5, 8, 8), "xzy"),
-        ((8, 8, 8), "xyz"),
-        ((5, 8, 3), "xyz"),
-    ],
+    [((32, 32, 32), "xzy"), ((5, 8, 8), "xzy"), ((8, 8, 8), "xyz"), ((5, 8, 3), "xyz")],
 )
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
-def test_trimesh_reads_what_is_written_and_the_other_way_round(shape, axis_order, share):
-    grid = _random(1, shape, share)
+def test_trimesh_reads_what_is_written_and_the_other_way_round(shape, axis_order):
+    grid = _random(1, shape)
     content = binvox.encode(Voxels(grid, (0.5, -1, 2), 3.0), axis_order)
     if axis_order == "xzy":
         theirs = load_binvox(io.BytesIO(content))
@@ -148,7 +126,6 @@ def test_trimesh_reads_what_is_written_and_the_other_way_round(shape, axis_order
     if len(set(shape)) > 1:
         return  # they write cubes only
     content = export_binvox(VoxelGrid(grid, theirs.transform), axis_order=axis_order)
-    assert b"# generated" in content
     voxels = binvox.decode(content, axis_order=axis_order)
     np.testing.assert_array_equal(voxels.data, grid)
     assert voxels.translate == pytest.approx((0.5, -1, 2)) and voxels.scale == pytest.approx(3)
@@ -166,42 +143,21 @@ def test_real_files(real_data):
         ours = binvox.read(path)
         theirs = load_binvox(io.BytesIO(path.read_bytes()))
         assert ours.dims == (32, 32, 32) and 0.005 < ours.data.mean() < 0.5
-        np.testing.assert_array_equal(ours.data, theirs.matrix)
+        for data in (theirs.matrix, binvox.decode(binvox.encode(ours)).data):
+            np.testing.assert_array_equal(ours.data, data)
         assert ours.translate == pytest.approx(theirs.translation)
         assert ours.scale == pytest.approx(theirs.scale * 31)
-        again = binvox.decode(binvox.encode(ours))
-        np.testing.assert_array_equal(again.data, ours.data)
-        assert (again.translate, again.scale) == (ours.translate, ours.scale)
         if path == odd:
             assert ours.translate == (-0.265511, -0.331878, -0.263364) and ours.scale == 0.663756
             continue
         cells = np.argwhere(ours.data)
         points = ours.to_world(cells, centred=True)
         np.testing.assert_allclose(points, ((cells + 0.5) / 32 - 0.5) * ours.scale, atol=1e-12)
-        np.testing.assert_array_equal(ours.to_ijk(points, centred=True), cells)
         edge = ours.scale / 32
         np.testing.assert_allclose(points.min(axis=0) - edge / 2, ours.translate, atol=edge)
 
 
-# Headers.
-
-
-@pytest.mark.parametrize("content", binvox_files.SOUND)
-def test_headers(content):
-    """In any order, with comments and defaults."""
-    voxels, expected = binvox.decode(content), binvox_files.reference(content)
-    assert voxels.data.sum() == 7 and not voxels.data[0, 1, 1]
-    np.testing.assert_array_equal(voxels.data, expected.data)
-    assert (voxels.translate, voxels.scale) == (expected.translate, expected.scale)
-
-
-@pytest.mark.parametrize(
-    "number", ["-0", "+5.", ".25", "1e5", "-1.5E-7", "1e-400", "2e+007", "3e99", "9" * 200]
-)
-def test_numbers_of_any_decimal_form(number):
-    header = f"#binvox 1\ndim 2 2 2\ntranslate {number} 0 {number}\nscale {number}\ndata\n"
-    voxels = binvox.decode(header.encode() + b"\1\x08")
-    assert voxels.translate == (float(number), 0, float(number)) and voxels.scale == float(number)
+# Headers and runs; `fuzz_test` has every line of the grammar.
 
 
 def test_runs_of_no_cells_are_passed_over():
@@ -231,7 +187,7 @@ def test_what_is_no_whole_file_is_told(tmp_path, content, words):
         (binvox.decode, content, str(path)),
         (binvox.check, content, str(path)),
     ):
-        with _memory(300_000), pytest.raises(InputError, match=words) as caught:
+        with peak_memory.of_python_below(300_000), pytest.raises(InputError, match=words) as caught:
             function(*arguments)
         messages.append(str(caught.value))
     assert messages[0].startswith(f"{path}: expected ") and len(messages[0].splitlines()) == 1
@@ -241,31 +197,14 @@ def test_what_is_no_whole_file_is_told(tmp_path, content, words):
     assert messages[0] == messages[1] or len(content) > 1_000_000
 
 
-def test_every_cut_of_a_file_is_told():
-    content = binvox.encode(Voxels(_random(4, (4, 4, 4))))
-    for size in range(len(content)):
-        with pytest.raises(InputError):
-            binvox.decode(content[:size])
-
-
 # Memory and time.
-
-
-@pytest.mark.parametrize("start", [HEADER, b"", b"#binvox 1\n"])
-def test_no_more_of_a_file_is_read_than_its_grid_needs(tmp_path, start):
-    path = tmp_path / "model.binvox"
-    with open(path, "wb") as file:
-        file.write(start)
-        file.truncate(2**33)
-    with _memory(500_000), pytest.raises(InputError):
-        binvox.read(path)
 
 
 def test_checking_makes_no_grid():
     cells = 512**3
     full, rest = divmod(cells, 255)
     content = b"#binvox 1\ndim 512 512 512\ndata\n" + b"\1\xff" * full + bytes([1, rest])
-    with _memory(cells // 50):
+    with peak_memory.of_python_below(cells // 50):
         assert binvox.check(content) == ((512, 512, 512), cells)
 
 
@@ -306,8 +245,7 @@ def test_positions_by_hand():
     )
     assert voxels.to_ijk((-1, 0, 10)).tolist() == [0, 0, 0]
     assert voxels.to_ijk((-1, 0.0625, 10.0624)).tolist() == [0, 1, 0]
-    # Outside: below 0, or as many cells and more.
-    assert voxels.to_ijk((-1.01, 0.5, 11)).tolist() == [-1, 8, 16]
+    assert voxels.to_ijk((-1.01, 0.5, 11)).tolist() == [-1, 8, 16], "below 0, or dims and more"
     assert voxels.to_ijk((0, 0, 0), centred=True).tolist() == [2, 4, 1]
     assert voxels.to_ijk((-0.13, -0.26, 0.07), centred=True).tolist() == [-1, -1, 2]
 
@@ -369,9 +307,8 @@ def test_what_is_no_position_is_told():
 
 @pytest.mark.parametrize("name", ["nobody.binvox", "."])
 def test_a_file_that_cannot_be_opened_is_told(tmp_path, name):
-    with pytest.raises(InputError, match=r"Expected a binvox file, received .*: \w+") as caught:
+    with pytest.raises(InputError, match=r"^Expected a binvox file, received .*: \w.+\.$"):
         binvox.read(tmp_path / name)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -382,13 +319,8 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path, name):
             for shape in ((4, 4), (2, 2, 2, 2), (0, 4, 4), (1025, 1024, 1024))
         ],
         *[
-            (Voxels(CUBE.data, translate, scale), "3 finite numbers for translate and 1 for scale")
-            for translate, scale in (
-                ((0, 0), 1),
-                ((0, 0, math.nan), 1),
-                ((0, math.inf, 0), 1),
-                ((0, 0, 0), 1e100),
-            )
+            (Voxels(CUBE.data, *place), "3 finite numbers for translate and 1 for scale")
+            for place in [((0, 0),), ((0, 0, math.nan),), ((0, math.inf, 0),), ((0, 0, 0), 1e100)]
         ],
     ],
 )
@@ -404,19 +336,13 @@ def test_writing_replaces_the_whole_file(tmp_path, monkeypatch):
     """A file of more than the header's 64 KiB; a crash leaves the old one, and nothing beside."""
     path = tmp_path / "model.binvox"
     path.write_bytes(b"old")
-
-    def crash(source, target):
-        raise KeyboardInterrupt
-
     voxels = Voxels(_random(6, (64, 64, 64), 0.5), (-0.25, 0.5, 1.5), 0.75)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("os.replace", crash)
+        patch.setattr("os.replace", mock.Mock(side_effect=KeyboardInterrupt))
         binvox.write(path, voxels)
     assert path.read_bytes() == b"old"
     binvox.write(str(path), voxels)
     content = path.read_bytes()
     assert len(content) > binvox.MAX_HEADER and list(tmp_path.iterdir()) == [path]
-    again = binvox.read(path)
-    np.testing.assert_array_equal(again.data, voxels.data)
-    binvox.write(path, again)
-    assert path.read_bytes() == content
+    binvox.write(path, binvox.read(path))
+    assert path.read_bytes() == content == binvox.encode(voxels)

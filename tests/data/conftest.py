@@ -10,9 +10,7 @@ from r2n2_keras.data.trees import list_objects
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("named")
-    named.write_tree(root)
-    return root
+    return named.write_tree(tmp_path_factory.mktemp("named"))
 
 
 @pytest.fixture(scope="module")

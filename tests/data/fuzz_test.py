@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, random_pixels
+from pictures import PNG_END, encoded, png_chunk, png_header, png_of, random_pixels
 from PIL import Image
 
 from r2n2_keras.data import binvox, binvox_graph, images, png
@@ -84,6 +84,7 @@ LINES = [
     b"translate 1 2 nan", b"translate 1_0 2 3", b"translate", b"Translate 0 0 0", b"translate 0,0",
     b"scale 1", b"scale 0x1", b"scale 1e99", b"scale 1e100", b"scale 1e-999", b"scale inf",
     b"scale", b"scale .", b"scale 5.", b"scale 1 #", b"scale -2", b"scale 1e", b"scale 0000e0000",
+    b"scale -0", b"scale -1.5E-7", b"scale 2e+007", b"scale 3e99", b"scale " + b"9" * 200,
     b"", b"\r", b" \t", b"#", b"# a comment", b"# \xff\xfe", b"author me", b"data 1", b"data\x00",
     b"#data", b"datadata", b"#binvox 1", b"\xe2\x80\x83dim 4 4 4", b"\x00", b"data", b"data",
 ]  # fmt: skip
@@ -169,6 +170,12 @@ def test_both_readers_take_the_same_lines():
         _try_binvox(magic + b"\ndim 4 4 4\ndata\n\1\x40")
 
 
+def test_every_cut_of_a_binvox_file_is_refused():
+    content = binvox.encode(Voxels(random_pixels(EDGE, EDGE, EDGE) < 80))
+    assert _try_binvox(content)
+    assert not any(_try_binvox(content[:size]) for size in range(len(content)))
+
+
 @FAST
 @given(BINVOX)
 def test_binvox_files(content):
@@ -197,14 +204,6 @@ def _share_taken(strategy, attempt):
 # Pictures.
 
 
-def _chunk(kind, payload):
-    return struct.pack(">I", len(payload)) + kind + payload + _crc(kind + payload)
-
-
-def _crc(content):
-    return struct.pack(">I", zlib.crc32(content))
-
-
 def _chunks(content):
     """[(kind, payload, whether its checksum holds)] as far as they are whole."""
     found, position = [], 8
@@ -213,13 +212,10 @@ def _chunks(content):
         piece = content[position + 4 : position + 12 + size]
         if len(piece) < 8 + size:
             break
-        found.append((piece[:4], piece[4:-4], _crc(piece[:-4]) == piece[-4:]))
+        (crc,) = struct.unpack(">I", piece[-4:])
+        found.append((piece[:4], piece[4:-4], crc == zlib.crc32(piece[:-4])))
         position += 12 + size
     return found
-
-
-def _joined(*chunks):
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, payload) for kind, payload in chunks)
 
 
 def _sound_pictures():
@@ -241,16 +237,17 @@ def _sound_pictures():
         encoded(rgb, transparency=tuple(int(c) for c in rgba[0, 0, :3])),
         encoded(smooth),
         encoded(image.resize((17, 5))),
-        _joined(header[:2], (b"gAMA", b"\0\0\xb1\x8f"), *parts, end[:2]),
+        png_of(header[:2], (b"gAMA", b"\0\0\xb1\x8f"), *parts, end[:2]),
     ]
 
 
 PICTURES = _sound_pictures()
-PNG_SNIPPETS = [
-    _chunk(b"IEND", b""), _chunk(b"IDAT", b""), _chunk(b"tEXt", b"a\0b"), _chunk(b"abcd", b"x"),
-    _chunk(b"tRNS", b"\0\1"), _chunk(b"PLTE", b"\0\1\2"), _chunk(b"gAMA", b"\0\0\0\1"),
-    _chunk(b"ABCD", b"x"), b"\x89PNG\r\n\x1a\n", b"\0\0\0\0", b"\xff\xff\xff\xff",
+PNG_PIECES = [
+    (b"IEND", b""), (b"IDAT", b""), (b"tEXt", b"a\0b"), (b"abcd", b"x"), (b"tRNS", b"\0\1"),
+    (b"PLTE", b"\0\1\2"), (b"gAMA", b"\0\0\0\1"), (b"ABCD", b"x"),
 ]  # fmt: skip
+PNG_SNIPPETS = [png_chunk(*piece) for piece in PNG_PIECES]
+PNG_SNIPPETS += [b"\x89PNG\r\n\x1a\n", b"\0\0\0\0", b"\xff\xff\xff\xff"]
 
 
 @st.composite
@@ -286,9 +283,8 @@ def _edited_png(draw):
         elif kind == "move":
             chunks.insert(draw(st.integers(0, len(chunks) - 1)), chunks.pop(at))
         elif kind == "add":
-            (added,) = _chunks(bytes(8) + draw(st.sampled_from(PNG_SNIPPETS[:8])))
-            chunks.insert(at, list(added[:2]))
-    return _joined(*chunks)
+            chunks.insert(at, list(draw(st.sampled_from(PNG_PIECES))))
+    return png_of(*chunks)
 
 
 @st.composite
@@ -304,8 +300,8 @@ def _repacked_png(draw):
     )
     for start in range(0, len(rows), size):
         rows[start] = draw(st.sampled_from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5]))
-    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    return _joined((b"IHDR", header), (b"IDAT", zlib.compress(bytes(rows), 1)), (b"IEND", b""))
+    data = b"IDAT", zlib.compress(bytes(rows), 1)
+    return png_of(png_header(width, height, depth, kind), data, PNG_END)
 
 
 PNGS = (
@@ -394,8 +390,7 @@ def test_many_pictures():
 
 
 def test_no_memory_is_taken_by_what_a_picture_claims():
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 6, 0, 0, 0)
-    content = _joined((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    content = png_of(png_header(60_000, 60_000), (b"IDAT", zlib.compress(bytes(1000))), PNG_END)
     for name in ("rendering", "picture"):
         with peak_memory.below(10e6):
             assert _in_graph(name, content) is None

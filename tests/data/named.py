@@ -17,19 +17,18 @@ FRAME = ImageSpec(image_size=8, channels=3, background=255)
 
 
 def write_tree(root):
-    """Writes the models 03001627/m0 to m6 under a folder."""
+    """Writes the models 03001627/m0 to m6 under a folder, and gives it back."""
     for index in range(COUNT):
-        name = f"03001627/m{index}"
-        renderings = root / "ShapeNetRendering" / name / "rendering"
+        renderings = root / f"ShapeNetRendering/03001627/m{index}/rendering"
         renderings.mkdir(parents=True)
         for view in range(VIEWS):
             pixels = np.full((8, 8, 4), (index, view, 0, 255), np.uint8)
             Image.fromarray(pixels).save(renderings / f"{view:02d}.png")
-        grid = np.zeros(64, bool)
-        grid[index] = True
-        folder = root / "ShapeNetVox32" / name
+        folder = root / f"ShapeNetVox32/03001627/m{index}"
         folder.mkdir(parents=True)
-        binvox.write(folder / "model.binvox", Voxels(grid.reshape(4, 4, 4)))
+        grid = (np.arange(64) == index).reshape(4, 4, 4)
+        binvox.write(folder / "model.binvox", Voxels(grid))
+    return root
 
 
 def who(batches):

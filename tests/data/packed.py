@@ -5,13 +5,13 @@ Renderings are transparent PNG files with a text that says who they are.
 
 import functools
 import io
-import struct
 import tarfile
 import zlib
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from pictures import PNG_END, png_header, png_of
 
 from r2n2_keras.data import binvox, shards, splits, trees
 from r2n2_keras.data.binvox import Voxels
@@ -24,13 +24,9 @@ R2N2 = {"rule": "r2n2"}
 
 def png(text="", width=137, height=137, pixels=None):
     """A PNG file with a text in it; one that claims to be larger than any may be has no pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"tEXt", b"Comment\0" + text.encode())]
-    chunks += [(b"IDAT", pixels or transparent(width, height)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
+    note = b"tEXt", b"Comment\0" + text.encode()
+    data = b"IDAT", pixels or transparent(width, height)
+    return png_of(png_header(width, height), note, data, PNG_END)
 
 
 @functools.cache

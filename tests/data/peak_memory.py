@@ -1,13 +1,14 @@
-"""How much memory a process takes, TensorFlow's included, for tests of what hostile files cost."""
+"""How much memory is taken, for tests of what hostile files cost."""
 
 import contextlib
+import tracemalloc
 
 import pytest
 
 
 @contextlib.contextmanager
 def below(limit):
-    """Fails where the process's memory grows by more than that many bytes at a time."""
+    """Fails where the process's memory, TensorFlow's too, grows by more than that many bytes."""
     before = _most(reset=True)
     yield
     assert _most() - before < limit
@@ -24,3 +25,14 @@ def _most(reset=False):
     except OSError:
         pytest.skip("this system does not tell the peak of a process's memory")
     return int(line.split()[1]) * 1024
+
+
+@contextlib.contextmanager
+def of_python_below(limit):
+    """Fails where Python and NumPy have more than that many bytes allocated at a time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()

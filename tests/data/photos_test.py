@@ -5,11 +5,10 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures import encoded
+from pictures import claiming, encoded
 from PIL import ExifTags, Image, ImageOps
 
 from r2n2_keras.data import photos
-from r2n2_keras.data.photos import read_views
 from r2n2_keras.errors import InputError
 from r2n2_keras.model.image_spec import ImageSpec
 
@@ -34,7 +33,7 @@ def turned(orientation, kind, **options):
 
 
 def view(content, spec=RAW, name="photo"):
-    (seen,) = read_views([(name, content)], spec)
+    (seen,) = photos.read_views([(name, content)], spec)
     return seen
 
 
@@ -50,19 +49,18 @@ def assert_seen(content, picture, tolerance=0):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "tolerance"),
+    ("kind", "options"),
     [
-        ("WEBP", {"lossless": True}, 0),
-        ("TIFF", {}, 0),
-        ("TIFF", {"compression": "tiff_lzw"}, 0),
-        ("TIFF", {"compression": "tiff_adobe_deflate"}, 0),
-        ("TIFF", {"big_tiff": True}, 0),
-        ("AVIF", {"quality": 95}, 16),
+        *FORMATS,
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("TIFF", {"big_tiff": True}),
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_pictures_and_cut_out_pictures(kind, options, tolerance, mode):
-    assert_seen(encoded(scene(mode), kind, **options), scene(mode), tolerance)
+def test_pictures_and_cut_out_pictures(kind, options, mode):
+    content = encoded(scene(mode), kind, **options)
+    assert_seen(content, scene(mode), 16 if kind == "AVIF" else 0)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "CMYK", "1"])
@@ -73,9 +71,9 @@ def test_tiffs_of_other_colours(mode):
 
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
 def test_tiffs_of_16_bits(order):
-    grey = np.asarray(scene("L"))
+    grey = (np.asarray(scene("L")).astype(order) * 256 + 99).astype(order)
     kind = {"<u2": "I;16", ">u2": "I;16B"}[order]
-    deep = Image.frombytes(kind, (60, 40), (grey.astype(order) * 256 + 99).astype(order).tobytes())
+    deep = Image.frombytes(kind, (60, 40), grey.tobytes())
     assert_seen(encoded(deep, "TIFF"), scene("L"))
 
 
@@ -96,30 +94,14 @@ def test_tiffs_whose_colours_are_multiplied_by_alpha():
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), *FORMATS])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [*range(10), 65535])  # from 9 on, and 0: none that exists
 def test_photos_are_turned_upright(kind, options, orientation):
     content = turned(orientation, kind, **options)
     with Image.open(io.BytesIO(content)) as picture:
         upright = ImageOps.exif_transpose(picture)
-    sideways = orientation > 4
-    assert upright.size == ((40, 60) if sideways else (60, 40))
+    assert upright.size == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
     # TensorFlow's JPEG decoder is another than Pillow's.
     assert_seen(content, upright, {"JPEG": 6}.get(kind, 0))
-
-
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
-    content = turned(orientation, "JPEG", quality=95)
-    with Image.open(io.BytesIO(content)) as picture:
-        assert_seen(content, picture, 6)
-
-
-def test_a_network_sees_the_same_whatever_the_format():
-    """What is transparent is background, though its bare colour differs."""
-    pictures = [("a", encoded(scene("RGBA"), kind, **options)) for kind, options in FORMATS]
-    first, *others = read_views([("a.png", encoded(scene("RGBA"))), *pictures], SPEC)
-    for other in others:
-        np.testing.assert_allclose(other, first, atol=0.06)
 
 
 def test_the_first_page_of_a_tiff_counts():
@@ -173,16 +155,10 @@ def _tiff_bomb():
     return b"II*\0\x0c\0\0\0abc\0" + len(entries).to_bytes(2, "little") + directory + b"\0" * 4
 
 
-def _jpeg_bomb():
-    content = encoded(Image.new("RGB", (8, 8)), "JPEG")
-    place = content.index(b"\xff\xc0") + 5  # height and width of the frame
-    return content[:place] + b"\xff\xf0\xff\xf0" + content[place + 4 :]
-
-
-@pytest.mark.parametrize("bomb", [_tiff_bomb, _jpeg_bomb])
+@pytest.mark.parametrize("bomb", [_tiff_bomb(), claiming("JPEG", 60_000)], ids=["TIFF", "JPEG"])
 def test_a_picture_that_claims_too_many_pixels_is_told(bomb):
     with pytest.raises(InputError, match=r"at most [\d,]+ pixels, received bomb of more"):
-        view(bomb(), name="bomb")
+        view(bomb, name="bomb")
 
 
 @pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20")

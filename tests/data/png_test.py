@@ -1,36 +1,27 @@
 """The check of PNG files takes what TensorFlow's decoder takes; see also `fuzz_test`."""
 
-import io
-import struct
 import zlib
 
-import numpy as np
 import packed
 import pytest
 import tensorflow as tf
+from pictures import PNG_END, encoded, png_chunk, png_header, png_of, random_pixels
 from PIL import Image
 
 from r2n2_keras.data import images, png
 
 
-def _saved(mode, **options):
-    file = io.BytesIO()
-    pixels = np.random.default_rng(0).integers(0, 256, (137, 137, 4), np.uint8)
-    Image.fromarray(pixels).convert("RGB").convert(mode).save(file, "PNG", **options)
-    return file.getvalue()
-
-
-def _chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def _saved(mode):
+    return encoded(Image.fromarray(random_pixels(137, 137, 3)).convert(mode))
 
 
 def _written(depth, colour, row_bytes, interlaced=0, last=b""):
     """A PNG of 5x5 pixels, of rows of the given numbers of bytes and each filter in turn."""
     rows = b"".join(bytes([number % 5]) + bytes(size) for number, size in enumerate(row_bytes))
-    header = struct.pack(">IIBBBBB", 5, 5, depth, colour, 0, 0, interlaced)
-    palette = _chunk(b"PLTE", bytes(6)) * (colour == 3)
-    data = _chunk(b"IDAT", zlib.compress(rows + last)) + _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + palette + data
+    chunks = [png_header(5, 5, depth, colour, interlaced), (b"IDAT", zlib.compress(rows + last))]
+    if colour == 3:
+        chunks.insert(1, (b"PLTE", bytes(6)))
+    return png_of(*chunks, PNG_END)
 
 
 # Interlaced, 5x5 pixels are seven pictures of 1x1, 1x1, 2x1, 1x2, 3x1, 2x3 and 5x2.
@@ -72,9 +63,11 @@ DAMAGES = {
     "a pass too few": (_written(8, 0, PIXELS[:-1], 1), "too few pixels"),
     "no palette": (SOUND[:25] + b"\3" + SOUND[26:], "a wrong checksum"),
     "pixels that are not packed": (
-        SOUND[:33] + _chunk(b"IDAT", b"pixels") + SOUND[-12:], "incorrect header check",
+        SOUND[:33] + png_chunk(b"IDAT", b"pixels") + SOUND[-12:], "incorrect header check",
     ),
-    "an unknown chunk": (SOUND[:33] + _chunk(b"ABCD", b"") + SOUND[33:], "do not belong together"),
+    "an unknown chunk": (
+        SOUND[:33] + png_chunk(b"ABCD", b"") + SOUND[33:], "do not belong together",
+    ),
     "a second header": (SOUND[:33] + SOUND[8:], "do not belong together"),
     "a depth of none": (_written(3, 0, [2] * 5), "a kind of pixels that PNG does not have"),
     "a zip bomb": (packed.png(width=100_000), "1 to 4096 pixels along each edge, received one of "),
@@ -92,7 +85,7 @@ def test_damaged_files(content, message):
 
 
 def test_many_chunks_are_read_in_one_pass():
-    content = SOUND[:33] + _chunk(b"IDAT", b"") * 200_000 + SOUND[33:]
+    content = SOUND[:33] + png_chunk(b"IDAT", b"") * 200_000 + SOUND[33:]
     assert str(png.check(content)) == "137x137 RGBA"
     with pytest.raises(ValueError, match="do not belong together"):
-        png.check(SOUND[:33] + _chunk(b"PLTE", b"") * 200_000 + SOUND[33:])
+        png.check(SOUND[:33] + png_chunk(b"PLTE", b"") * 200_000 + SOUND[33:])

@@ -28,18 +28,12 @@ assert remote.isdir(folder) and remote.listdir(folder) == ["file"]
 assert remote.read(folder + "/file") == b"12345" and remote.has_size(folder + "/file", 5)
 print([name for name in ("tensorflow", "keras") if name in sys.modules])
 """
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout
-    assert output == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"[]\n"
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["data", "/data/a b", "../x.tgz", "C:\\data", "gs://bucket/data", "file:///data", "ram://a"],
-)
-def test_paths_that_tensorflow_opens_itself(path):
-    remote.require(path)
+def test_paths_that_tensorflow_opens_itself():
+    for path in ("data", "/data/a b", "C:\\data", "gs://b/data", "file:///d", "ram://a"):
+        remote.require(path)
 
 
 @without_extra
@@ -53,12 +47,9 @@ def test_the_extra_is_named_where_it_is_missing(url):
     assert url.split(":")[0] not in remote.used()
 
 
-def test_a_scheme_that_nobody_opens():
+def test_urls_that_nobody_opens_or_writes():
     with pytest.raises(InputError, match=r"a URL of gs:// or .*s3.*received ftp://host/a\.tgz"):
         remote.require("ftp://host/a.tgz")
-
-
-def test_a_web_server_is_not_written():
     with pytest.raises(InputError, match=r"can be written, received https://host/out\. Write to"):
         remote.require("https://host/out", writing=True)
 
@@ -92,11 +83,9 @@ def test_files_and_folders(folder):
 )
 def test_what_is_not_there_is_an_os_error(folder, function, name):
     path = f"{folder}/{name}"
-    with pytest.raises(OSError) as caught:
+    with pytest.raises((FileNotFoundError, NotADirectoryError)) as caught:
         function(path)
-    assert caught.value.filename == path
-    assert not caught.value.strerror.startswith(path)
-    assert isinstance(caught.value, FileNotFoundError | NotADirectoryError)
+    assert caught.value.filename == path and not caught.value.strerror.startswith(path)
 
 
 def test_a_folder_where_a_file_is_expected(folder):

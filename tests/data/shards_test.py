@@ -9,8 +9,7 @@ import tensorflow as tf
 from packed import CHAIR, TABLE
 
 from r2n2_keras.data import shards
-from r2n2_keras.data.binvox import MAGIC
-from r2n2_keras.data.tables import ShardTable, read_record
+from r2n2_keras.data.tables import ShardTable
 from r2n2_keras.errors import InputError
 
 FILES = packed.files()
@@ -52,20 +51,6 @@ def test_the_graph_reads_what_the_tree_holds(truth, tmp_path, max_waiting):
         assert voxels == read_voxels(index) and pngs[-1] == pngs[-2]
         found[one.name] = voxels.numpy(), dict(zip(views, pngs.numpy().tolist(), strict=True))
     assert found == {name: files for (_, name), files in truth.items()}
-
-
-def test_offsets_are_where_records_begin(tree, tmp_path):
-    packed.prepare(tree, tree, tmp_path, max_waiting=0)
-    manifest = shards.read_manifest(str(tmp_path))
-    rows = shards.read_index(str(tmp_path), manifest)
-    records = [record for found in rows.values() for record in found]
-    assert sum(shard["records"] for shard in manifest["shards"]) == len(records) > 27
-    for record in records:
-        renderings, voxels = read_record(record.shard, record.offset, list(record.views))
-        assert len(renderings) == len(record.views)
-        assert record.has_voxels == (voxels.numpy().startswith(MAGIC))
-        with pytest.raises(tf.errors.DataLossError):
-            read_record(record.shard, record.offset + 1, [])
 
 
 def test_categories_and_exclusions(prepared, truth):
@@ -128,24 +113,21 @@ def test_a_folder_without_manifest_is_not_prepared(prepared):
 
 
 def test_shards_and_an_index_that_changed(prepared):
-    shard = next(prepared.glob("*.tfrecord"))
-    content = shard.read_bytes()
-    index = prepared / "index.csv"
-    rows = index.read_text()
-
-    def assert_refused(message):
+    shard, index = next(prepared.glob("*.tfrecord")), prepared / "index.csv"
+    content, rows = shard.read_bytes(), index.read_text()
+    for change, message in (
+        (
+            lambda: shard.write_bytes(content[:-1]),
+            f"Expected {len(content)} bytes in .*{shard.name}.* received another size",
+        ),
+        (shard.unlink, f"{shard.name}.* received No such file"),
+        (lambda: index.write_text(rows.replace("test", "tset")), "another checksum"),
+        (index.unlink, r"index\.csv.* cannot be read \(No such file"),
+    ):
+        change()
         with pytest.raises(InputError, match=message):
             shards.read_prepared(str(prepared))
-
-    shard.write_bytes(content[:-1])
-    assert_refused(f"Expected {len(content)} bytes in .*{shard.name}.* received another size")
-    shard.unlink()
-    assert_refused(f"{shard.name}.* received No such file")
-    shard.write_bytes(content)
-    index.write_text(rows.replace("test", "tset"))
-    assert_refused("another checksum")
-    index.unlink()
-    assert_refused(r"index\.csv.* cannot be read \(No such file")
+        shard.write_bytes(content)
 
 
 def test_a_damaged_record(prepared):

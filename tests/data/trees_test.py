@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +14,17 @@ CHAIR, TABLE, OTHER = "03001627", "04379243", "00000042"
 NAMES = [f"{OTHER}/x", f"{CHAIR}/a", f"{CHAIR}/z", f"{TABLE}/b"]
 
 
+def _touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 def _write(root, name, views=("00", "01"), voxels=True):
     """A model whose files are empty: nothing is decoded here."""
-    folder = root / "ShapeNetRendering" / name / "rendering"
-    folder.mkdir(parents=True)
     for view in views:
-        (folder / f"{view}.png").touch()
+        _touch(root / "ShapeNetRendering" / name / "rendering" / f"{view}.png")
     if voxels:
-        folder = root / "ShapeNetVox32" / name
-        folder.mkdir(parents=True)
-        (folder / "model.binvox").touch()
+        _touch(root / "ShapeNetVox32" / name / "model.binvox")
 
 
 def _found(*args, **kwargs):
@@ -50,22 +50,10 @@ def test_objects_are_sorted_and_hold_their_paths(root):
     assert files.view_path("01") == f"{files.renderings_path}/01.png"
 
 
-def test_the_synthesised_set_is_found_whole(tree):
-    objects = _found(str(tree))
-    assert len(objects) == 20
-    assert {one.category for one in objects} == {"chair", "table", "sofa", "lamp"}
-    for one in objects:
-        assert one.views == tuple(f"{view:02d}" for view in range(6))
-    for one in objects[::6]:
-        assert one.files.read_view("03") == Path(one.files.view_path("03")).read_bytes()
-        assert one.files.read_voxels() == Path(one.files.voxels_path).read_bytes()
-
-
 def test_real_objects_are_found(real_data):
     objects = _found(str(real_data))
-    assert len(objects) == 8
+    assert len(objects) == 8 and all(len(one.views) == 24 for one in objects)
     assert {one.category for one in objects} == {"airplane", "bench", "car", "chair"}
-    assert all(len(one.views) == 24 for one in objects)
 
 
 def test_stray_files_are_ignored(root):
@@ -73,11 +61,11 @@ def test_stray_files_are_ignored(root):
     expected = _found(str(root))
     folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
     for name in ("renderings.txt", "rendering_metadata.txt", "02.PNG", "02.png.partial", "x.png"):
-        (folder / name).touch()
-    for stray in ("README", "ShapeNetVox32/notes.txt", f"ShapeNetVox32/{CHAIR}/taxonomy.json"):
-        (root / stray).touch()
-    (root / "ShapeNetVox32" / CHAIR / "a" / "model.mat").touch()
-    (root / "ShapeNetRendering" / CHAIR / "taxonomy.json").touch()
+        _touch(folder / name)
+    for stray in ("README", "ShapeNetVox32/notes.txt", f"ShapeNetRendering/{CHAIR}/taxonomy.json"):
+        _touch(root / stray)
+    for name in ("taxonomy.json", "a/model.mat"):
+        _touch(root / "ShapeNetVox32" / CHAIR / name)
     os.mkfifo(folder / "03.png")
     (folder / "04.png").symlink_to(folder / "03.png")
     _write(root, f"{CHAIR}/pipe", voxels=False)
@@ -98,13 +86,12 @@ def test_a_broken_link_is_an_objects_rendering(root):
 
 def test_objects_that_lack_a_half_are_left_out(root):
     expected = _found(str(root))
-    _write(root, f"{CHAIR}/no_voxels", voxels=False)
-    _write(root, f"{CHAIR}/no_views", views=())
-    (root / "ShapeNetVox32" / CHAIR / "no_renderings").mkdir()
-    (root / "ShapeNetVox32" / CHAIR / "no_renderings" / "model.binvox").touch()
-    _write(root, f"{CHAIR}/no_binvox")
-    (root / "ShapeNetVox32" / CHAIR / "no_binvox" / "model.binvox").unlink()
-    _write(root, "02691156/only_rendered", voxels=False)
+    for name in (f"{CHAIR}/no_voxels", f"{CHAIR}/no_binvox", "02691156/only_rendered"):
+        _write(root, name, voxels=False)
+    (root / "ShapeNetVox32" / CHAIR / "no_binvox").mkdir()
+    for name in ("no_views", "no_renderings"):
+        _write(root, f"{CHAIR}/{name}", views=())
+    (root / "ShapeNetRendering" / CHAIR / "no_views" / "rendering").mkdir(parents=True)
     objects, keys = list_objects(str(root))
     assert objects == expected
     # The split counts what has voxels, as the original's does.
@@ -127,8 +114,7 @@ def test_other_folders_and_other_views(root):
     [
         (["chair"], NAMES[1:3]),
         ([TABLE], NAMES[3:]),
-        (["table", OTHER], [NAMES[0], NAMES[3]]),
-        (["chair", CHAIR], NAMES[1:3]),
+        (["table", OTHER, TABLE], [NAMES[0], NAMES[3]]),
         ([], NAMES),
     ],
 )
@@ -143,37 +129,36 @@ def _assert_refused(*args, words, **kwargs):
     with pytest.raises(InputError) as caught:
         list_objects(*args, **kwargs)
     message = str(caught.value)
-    assert "\n" not in message
-    for text in words:
-        assert text in message
+    assert "\n" not in message and words in message
 
 
 def test_a_missing_folder_is_told(root):
-    absent = str(root / "absent")
-    _assert_refused(absent, words=[f"--data_dir={absent}: there is no folder {absent}."])
-    (root / "file").touch()
-    _assert_refused(str(root / "file"), words=["there is no folder"])
+    absent = root / "absent"
+    _assert_refused(str(absent), words=f"--data_dir={absent}: there is no folder {absent}.")
+    _touch(root / "file")
+    _assert_refused(str(root / "file"), words="there is no folder")
     for name in ("ShapeNetRendering", "ShapeNetVox32"):
-        (root / name).rename(root / "elsewhere")
-        words = [f"received --data_dir={root}: there is no folder {root / name}."]
+        folder = (root / name).rename(root / "elsewhere")
+        words = f"received --data_dir={root}: there is no folder {root / name}."
         _assert_refused(str(root), words=words)
-        (root / "elsewhere").rename(root / name)
+        folder.rename(root / name)
 
 
 def test_a_name_that_is_no_text_is_told(root):
     folder = root / "ShapeNetRendering" / CHAIR / "a" / "rendering"
     with open(bytes(folder) + b"/\xff.png", "wb"):
         pass
-    words = [rf"Expected names of files in UTF-8 in {folder}, received b'\xff.png'. Rename or"]
+    words = rf"Expected names of files in UTF-8 in {folder}, received b'\xff.png'. Rename or"
     _assert_refused(str(root), words=words)
 
 
 def test_no_pair_is_told(root):
-    words = ["Expected --categories out of ", "received lamp, sofa. Change it."]
+    words = f"Expected --categories out of {OTHER}, chair, table (or their synset ids), which "
+    words += f"{root}/ShapeNetVox32 holds, received lamp, sofa. Change it."
     _assert_refused(str(root), categories=["lamp", "chair", "sofa"], words=words)
     shutil.rmtree(root / "ShapeNetVox32")
     (root / "ShapeNetVox32").mkdir()
-    _assert_refused(str(root), words=["Expected models with NN.png renderings in "])
+    _assert_refused(str(root), words="Expected models with NN.png renderings in ")
 
 
 def test_category_names():
@@ -181,7 +166,7 @@ def test_category_names():
     for category, synset_id in SYNSET_IDS.items():
         assert category_of(synset_id) == category
         assert len(synset_id) == 8 and synset_id.isdecimal()
-    assert category_of("00000042") == "00000042"
+    assert category_of(OTHER) == OTHER
 
 
 @pytest.mark.parametrize(
@@ -194,11 +179,9 @@ def test_category_names():
         ("a/b/rendering/renderings.txt", FileType.LIST, ("a", "b"), ""),
         ("data/ShapeNetVox32/a/b/model.binvox", FileType.VOXELS, ("a", "b"), ""),
         ("ShapeNetRendering/rendering_only.tgz", FileType.ARCHIVE, (), ""),
-        ("ShapeNetVox32/a/binvox.tgz", FileType.ARCHIVE, (), ""),
         ("a/b/rendering/0.png", FileType.OTHER, (), ""),
         ("a/b/rendering/00.PNG", FileType.OTHER, (), ""),
         ("a/b/rendering/._00.png", FileType.OTHER, (), ""),
-        ("b/rendering/00.png", FileType.OTHER, (), ""),
         ("./b/rendering/00.png", FileType.OTHER, (), ""),
         ("a/b/00.png", FileType.OTHER, (), ""),
         ("b/model.binvox", FileType.OTHER, (), ""),

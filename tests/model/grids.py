@@ -28,3 +28,11 @@ def correlate(grids, kernel):
     for x, y, z in np.ndindex(edge, edge, edge):
         result = result + padded[:, x : x + nx, y : y + ny, z : z + nz] @ kernel[x, y, z]
     return result
+
+
+def voxels_and_occupancy(samples=3):
+    """`(B, N, N, N)` each, of objects of very different sizes: no mean is that of all cells."""
+    rng = np.random.default_rng(0)
+    filled = np.linspace(0.05, 0.9, samples).reshape(samples, 1, 1, 1)
+    voxels = (rng.uniform(size=(samples, 4, 4, 4)) < filled).astype("float32")
+    return voxels, rng.uniform(0.02, 0.98, voxels.shape).astype("float32")

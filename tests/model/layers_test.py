@@ -1,4 +1,7 @@
-"""The layers against NumPy and against Keras' own layers, on whatever backend is configured."""
+"""The layers against NumPy and against Keras' own layers, on whatever backend is configured.
+
+`networks_test.py` has what they do in a network.
+"""
 
 import keras
 import numpy as np
@@ -19,7 +22,7 @@ from r2n2_keras.model.layers import (
 # Keras' battery
 
 CONVOLUTION = {"filters": 3, "kernel_size": 3, "padding": "same"}
-UPSAMPLING = {"filters": 3, "kernel_initializer": "he_normal", "bias_initializer": "ones"}
+UP = {"filters": 3, "kernel_initializer": "he_normal", "bias_initializer": "ones"}
 
 
 class Unfold(UnfoldViews):
@@ -40,20 +43,8 @@ class Unfold(UnfoldViews):
         (Occupancy, {}, (2, 3, 3, 3, 2), (2, 3, 3, 3), 0),
         (Conv2D, CONVOLUTION, (2, 4, 4, 2), (2, 4, 4, 3), 2),
         (Conv3D, CONVOLUTION, (2, 4, 4, 4, 2), (2, 4, 4, 4, 3), 2),
-        (
-            UpsampleConv3D,
-            {**UPSAMPLING, "upsampling": "zeros"},
-            (2, 3, 3, 3, 4),
-            (2, 6, 6, 6, 3),
-            2,
-        ),
-        (
-            UpsampleConv3D,
-            {**UPSAMPLING, "upsampling": "nearest"},
-            (2, 1, 3, 2, 4),
-            (2, 2, 6, 4, 3),
-            2,
-        ),
+        (UpsampleConv3D, {**UP, "upsampling": "zeros"}, (2, 3, 3, 3, 4), (2, 6, 6, 6, 3), 2),
+        (UpsampleConv3D, {**UP, "upsampling": "nearest"}, (2, 1, 3, 2, 4), (2, 2, 6, 4, 3), 2),
     ],
 )
 def test_layers_pass_the_battery(layer, init_kwargs, input_shape, expected_output_shape, weights):
@@ -79,41 +70,24 @@ def test_convolution_keeps_activation_and_absence_of_bias():
     np.testing.assert_allclose(numpy_of(relu(images)), expected, atol=1e-6)
 
 
-# FoldViews and UnfoldViews
-
-
-def test_views_fold_into_the_batch_and_back():
-    images = keras.Input((None, 4))
-    folded = FoldViews()(images)
-    unfolded = UnfoldViews()(folded, images)
-    assert folded.shape == (None, 4)
-    assert unfolded.shape == (None, None, 4)
-    model = keras.Model(images, [folded, unfolded])
-    for shape in ((2, 3, 4), (3, 1, 4), (1, 5, 4)):
-        views = normal(*shape)
-        folded, unfolded = model(views)
-        np.testing.assert_array_equal(numpy_of(folded), views.reshape(-1, 4))
-        np.testing.assert_array_equal(numpy_of(unfolded), views)
-
-
 # LeakyReLU
 
 
 def test_leaky_relu_and_its_gradient_are_those_of_keras():
     values, target = normal(50, 3), normal(50, 3, seed=1)
     assert np.all(values != 0)  # where backends differ
-    # The dense layer in front has the gradient with respect to the input; it lets all through.
-    learned = []
+    start, learned = [np.eye(3), np.zeros(3)], []
     for activation in (LeakyReLU(0.1), keras.layers.LeakyReLU(0.1)):
+        # The dense layer in front has the gradient with respect to the input; it lets all through.
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), activation])
-        model.set_weights([np.eye(3), np.zeros(3)])
+        model.set_weights(start)
         expected = np.where(values > 0, values, 0.1 * values)
         np.testing.assert_allclose(model.predict(values, verbose=0), expected, rtol=1e-6)
         model.compile(keras.optimizers.SGD(1.0), "mse")
         model.train_on_batch(values, target)
         learned.append(model.get_weights())
-    for fused, plain, start in zip(*learned, [np.eye(3), np.zeros(3)], strict=True):
-        assert np.abs(fused - start).max() > 1e-2
+    for fused, plain, before in zip(*learned, start, strict=True):
+        assert np.abs(fused - before).max() > 1e-2
         np.testing.assert_allclose(fused, plain, atol=1e-6)
 
 
@@ -126,19 +100,11 @@ def test_padded_pooling_takes_the_largest_of_each_window(size):
     height, width = size
     padded = np.full((2, height + 2, width + 2, 3), -np.inf)
     padded[:, 1:-1, 1:-1] = images
-    expected = [
-        [padded[:, y : y + 2, x : x + 2].max(axis=(1, 2)) for x in range(0, width + 1, 2)]
-        for y in range(0, height + 1, 2)
-    ]
-    expected = np.moveaxis(np.array(expected), 2, 0)
-    np.testing.assert_array_equal(numpy_of(PaddedMaxPooling2D()(images)), expected)
-
-
-def test_padded_pooling_shrinks_the_papers_picture_as_the_paper():
-    sizes = [127]
-    for _ in range(6):
-        sizes.append(PaddedMaxPooling2D().compute_output_shape((None, *[sizes[-1]] * 2, 1))[1])
-    assert sizes == [127, 64, 33, 17, 9, 5, 3]
+    pooled = numpy_of(PaddedMaxPooling2D()(images))
+    assert pooled.shape == (2, height // 2 + 1, width // 2 + 1, 3)
+    for y, x in np.ndindex(pooled.shape[1:3]):
+        window = padded[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+        np.testing.assert_array_equal(pooled[:, y, x], window.max(axis=(1, 2)))
 
 
 # Unpool3D and UpsampleConv3D
@@ -156,19 +122,12 @@ def repeat(grids):
     return grids.repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
 
 
-UPSAMPLED = {"zeros": unpool, "nearest": repeat}
-UPSAMPLING_LAYER = {"zeros": Unpool3D, "nearest": lambda: keras.layers.UpSampling3D(2)}
-
-
-@pytest.mark.parametrize("grid", [(1, 1, 1), (3, 4, 5)])
-def test_unpooling_puts_values_at_even_indices(grid):
-    grids = normal(2, *grid, 3)
-    np.testing.assert_array_equal(numpy_of(Unpool3D()(grids)), unpool(grids))
+UPSAMPLINGS = {"zeros": unpool, "nearest": repeat}
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 2), (3, 4, 5)])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
-@pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_upsample_conv_is_upsampling_then_convolution(upsampling, kernel_size, grid):
     grids = normal(2, *grid, 3)
     bias = keras.initializers.RandomNormal(seed=1)
@@ -176,45 +135,11 @@ def test_upsample_conv_is_upsampling_then_convolution(upsampling, kernel_size, g
     output = numpy_of(layer(grids))
     kernel, bias = numpy_of(layer.kernel), numpy_of(layer.bias)
     assert kernel.shape == (kernel_size,) * 3 + (3, 4)
-    expected = correlate(UPSAMPLED[upsampling](grids), kernel) + bias
+    expected = correlate(UPSAMPLINGS[upsampling](grids), kernel) + bias
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel_size", [1, 3])
-@pytest.mark.parametrize("upsampling", ["zeros", "nearest"])
-def test_upsample_conv_learns_as_upsampling_then_convolution(upsampling, kernel_size):
-    grids, target = normal(2, 3, 3, 3, 2), normal(2, 6, 6, 6, 4, seed=1)
-
-    def model(*layers):
-        # The dense layer in front is there for the gradient with respect to the input.
-        return keras.Sequential([keras.Input((3, 3, 3, 2)), keras.layers.Dense(3), *layers])
-
-    short = model(UpsampleConv3D(4, kernel_size, upsampling))
-    plain = keras.layers.Conv3D(4, kernel_size, padding="same")
-    long = model(UPSAMPLING_LAYER[upsampling](), plain)
-    start = short.get_weights()
-    long.set_weights(start)
-    np.testing.assert_allclose(
-        short.predict(grids, verbose=0), long.predict(grids, verbose=0), atol=1e-5
-    )
-    for network in (short, long):
-        network.compile(keras.optimizers.SGD(1.0), "mse")
-        network.train_on_batch(grids, target)
-    assert len(start) == 4
-    for before, after, expected in zip(start, short.get_weights(), long.get_weights(), strict=True):
-        assert np.abs(after - before).max() > 1e-3
-        np.testing.assert_allclose(after, expected, atol=1e-5)
-
-
 # Occupancy
-
-
-def test_occupancy_is_the_second_scores_share_of_their_softmax_or_the_sigmoid_of_one():
-    scores = 3 * normal(2, 3, 4, 5, 2)
-    shares = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(numpy_of(Occupancy()(scores)), shares[..., 1], atol=1e-6)
-    expected = 1 / (1 + np.exp(-scores[..., 0]))
-    np.testing.assert_allclose(numpy_of(Occupancy()(scores[..., :1])), expected, atol=1e-6)
 
 
 def test_occupancy_of_large_scores_does_not_overflow():

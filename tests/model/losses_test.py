@@ -3,21 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from grids import numpy_of, voxels_and_occupancy
 
 from r2n2_keras.config import Config
 from r2n2_keras.model.losses import LOSSES
 
 
-def grids(samples=3, edge=4, seed=0):
-    rng = np.random.default_rng(seed)
-    # Objects of very different sizes: a loss of the batch is then not the mean of its samples'.
-    filled = np.linspace(0.05, 0.9, samples).reshape(samples, 1, 1, 1)
-    voxels = (rng.uniform(size=(samples, edge, edge, edge)) < filled).astype("float32")
-    return voxels, rng.uniform(0.02, 0.98, voxels.shape).astype("float32")
-
-
 def losses_of(name, voxels, occupancy):
-    return keras.ops.convert_to_numpy(LOSSES[name](voxels, occupancy))
+    return numpy_of(LOSSES[name](voxels, occupancy))
 
 
 def bce(v, p):
@@ -45,7 +38,7 @@ def test_every_loss_is_compared_and_can_be_chosen():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_of_samples_are_those_of_numpy(name):
-    voxels, occupancy = grids()
+    voxels, occupancy = voxels_and_occupancy()
     pairs = zip(voxels.astype("float64"), occupancy.astype("float64"), strict=True)
     expected = [NUMPY[name](*pair) for pair in pairs]
     losses = losses_of(name, voxels, occupancy)
@@ -55,14 +48,14 @@ def test_losses_of_samples_are_those_of_numpy(name):
 
 
 def test_focal_loss_is_that_of_keras():
-    voxels, occupancy = grids()
+    voxels, occupancy = voxels_and_occupancy()
     expected = keras.losses.BinaryFocalCrossentropy(True, alpha=0.25, gamma=2.0)(voxels, occupancy)
     assert losses_of("focal", voxels, occupancy).mean() == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_order_answers_and_end_at_zero(name):
-    voxels, _ = grids()
+    voxels, _ = voxels_and_occupancy()
     right, wrong = losses_of(name, voxels, voxels), losses_of(name, voxels, 1 - voxels)
     half = losses_of(name, voxels, np.full_like(voxels, 0.5))
     np.testing.assert_allclose(right, 0, atol=1e-6)
@@ -74,7 +67,7 @@ def test_losses_order_answers_and_end_at_zero(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_finite_at_zero_and_one_and_lead_downhill(name):
-    voxels, occupancy = grids()
+    voxels, occupancy = voxels_and_occupancy()
     occupancy[:, 0], occupancy[:, 1] = 0, 1  # right in some cells, wrong in others
     for exact in (True, False):
         start = occupancy if exact else np.clip(occupancy, 0.02, 0.98)

@@ -1,10 +1,10 @@
 """The notebook's state dicts: where each array goes, and files that are refused."""
 
 import io
-import tracemalloc
 import zipfile
 
 import numpy as np
+import peak_memory
 import pytest
 from reference import NOTEBOOK, NotebookNetwork, images_of, loud_state, predict
 
@@ -68,10 +68,6 @@ def swap(state, one, other):
         (lambda s: s.pop("lstm.fc_i.bias"), "lstm.fc_i.bias is missing"),
         (lambda s: s.update(more=np.ones(3)), "'more' is unknown"),
         (
-            lambda s: s.update({"encoder.c1.bias": np.ones(3)}),
-            r"encoder.c1.bias is \(3,\) instead of \(4,\)",
-        ),
-        (
             lambda s: swap(s, "encoder.c1.weight", "decoder.deconv2.bias"),
             r"c1.weight is \(6,\) instead of \(4, 4, 7, 7\).*deconv2.bias is \(4, 4, 7, 7\)",
         ),
@@ -89,13 +85,11 @@ def swap(state, one, other):
 def test_arrays_that_do_not_fit_are_named(narrow, state, file, change, message):
     before = narrow.get_weights()
     change(state)
-    with pytest.raises(InputError, match=message) as error:
-        notebook_weights.assign(narrow, state)
-    assert "\n" not in str(error.value)
     np.savez(file, **state)
-    with pytest.raises(InputError, match=message) as error:
-        notebook_weights.assign(narrow, notebook_weights.read(file, narrow))
-    assert "\n" not in str(error.value)
+    for arrays in (lambda: state, lambda: notebook_weights.read(file, narrow)):
+        with pytest.raises(InputError, match=message) as error:
+            notebook_weights.assign(narrow, arrays())
+        assert "\n" not in str(error.value)
     for weight, kept in zip(narrow.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, kept)
 
@@ -108,14 +102,6 @@ def npy(shape, descr="<f4", data=b""):
     header = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     return file.getvalue() + data
-
-
-def write(file, state, **members):
-    """An archive of the state dicts in which some members have other bytes."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for key, value in state.items():
-            content = npy(value.shape, data=value.tobytes())
-            archive.writestr(f"{key}.npy", members.get(key, content))
 
 
 @pytest.mark.parametrize(
@@ -132,16 +118,13 @@ def write(file, state, **members):
     ids=["huge", "pickle", "complex", "integers", "truncated", "bomb", "empty"],
 )
 def test_members_that_are_refused(narrow, state, file, member, message):
-    write(file, state, **{"encoder.c1.bias": member})
-    tracemalloc.start()
-    try:
-        with pytest.raises(InputError, match=message) as error:
-            notebook_weights.read(file, narrow)
-        assert tracemalloc.get_traced_memory()[1] < 2**22
-    finally:
-        tracemalloc.stop()
-    assert "\n" not in str(error.value)
-    assert "notebook.npz" in str(error.value)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in state.items():
+            content = npy(value.shape, data=value.tobytes())
+            archive.writestr(f"{key}.npy", member if key == "encoder.c1.bias" else content)
+    with peak_memory.of_python_below(2**22), pytest.raises(InputError, match=message) as error:
+        notebook_weights.read(file, narrow)
+    assert "\n" not in str(error.value) and "notebook.npz" in str(error.value)
 
 
 def test_files_that_are_refused(narrow, state, file):
@@ -155,13 +138,11 @@ def test_files_that_are_refused(narrow, state, file):
     with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("encoder.c1.bias.npy", npy((4,), data=bytes(16)))
     assert "in which NumPy packs no arrays" in refusal()
-    for content in (b"", b"text", b"PK\x03\x04" * 99, npy((3,), data=bytes(12))):
-        file.write_bytes(content)
-        assert "File is not a zip file" in refusal()
     np.savez(file, **state)
     content = file.read_bytes()
-    file.write_bytes(content[:-99])
-    assert "File is not a zip file" in refusal()
+    for other in (b"", b"text", b"PK\x03\x04" * 99, npy((3,), data=bytes(12)), content[:-99]):
+        file.write_bytes(other)
+        assert "File is not a zip file" in refusal()
     at = content.index(state["encoder.c2.weight"].tobytes())
     file.write_bytes(content[:at] + b"damage" + content[at + 6 :])
     assert "Bad CRC-32" in refusal()

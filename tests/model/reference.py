@@ -4,6 +4,7 @@ Both references take weights, work in the axis orders of the code that they stan
 the images themselves: `(B, T, H, W, C)` in, `(B, N, N, N)` out.
 """
 
+import itertools
 import math
 import re
 
@@ -22,11 +23,7 @@ RESIDUAL = {
     "hidden_channels": 5,
     "decoder_filters": (5, 5, 4, 3, 2),
 }
-SHALLOW = {
-    **RESIDUAL,
-    "encoder_filters": (2, 3, 4, 5, 6, 7),
-    "decoder_filters": (6, 7, 4, 3, 2),
-}
+SHALLOW = {**RESIDUAL, "encoder_filters": (2, 3, 4, 5, 6, 7), "decoder_filters": (6, 7, 4, 3, 2)}
 NOTEBOOK = {
     **RESIDUAL,
     "encoder_filters": (4, 8),
@@ -125,11 +122,6 @@ def unpool(x):
     return doubled
 
 
-def joined(main, shortcut):
-    """What a residual block gives: no activation follows the sum."""
-    return main + shortcut
-
-
 class PaperNetwork:
     """The networks of the paper, from weights in the original's order and layout.
 
@@ -186,8 +178,8 @@ class PaperNetwork:
         a = leaky_relu(self.conv2d(x, f"{n}a"))
         b = leaky_relu(self.conv2d(a, f"{n}b"))
         if n in (2, 3, 5):
-            return joined(b, self.conv2d(x, f"{n}c"))
-        return joined(b, x) if n == 6 else b
+            return b + self.conv2d(x, f"{n}c")  # no activation follows the sum
+        return b + x if n == 6 else b
 
     def gate(self, gate, x, h):
         w_h, w_x, bias = gate
@@ -218,8 +210,8 @@ class PaperNetwork:
         a = leaky_relu(self.conv3d(x, f"{n}a"))
         b = leaky_relu(self.conv3d(a, f"{n}b"))
         if n == 10:  # its shortcut starts at a, that of no other block does
-            return joined(b, self.conv3d(a, "10c"))
-        return joined(b, self.conv3d(x, "9c") if n == 9 else x)
+            return b + self.conv3d(a, "10c")
+        return b + (self.conv3d(x, "9c") if n == 9 else x)
 
     def __call__(self, images):
         images = np.moveaxis(images, -1, 2).astype("float64")
@@ -279,11 +271,10 @@ NOTEBOOK_SHAPES = {
     "encoder.fc3": (9, 8 * 3 * 3),
     **{f"lstm.fc_{gate}": (5 * 2**3, 9) for gate in "fis"},
     **{f"lstm.conv_{gate}": (5, 5, 3, 3, 3) for gate in "fis"},
-    "decoder.deconv1": (7, 5, 3, 3, 3),
-    "decoder.deconv2": (6, 7, 3, 3, 3),
-    "decoder.deconv3": (4, 6, 3, 3, 3),
-    "decoder.deconv4": (2, 4, 3, 3, 3),
-    "decoder.deconv5": (1, 2, 3, 3, 3),
+    **{
+        f"decoder.deconv{n}": (outputs, inputs, 3, 3, 3)
+        for n, (inputs, outputs) in enumerate(itertools.pairwise((5, 7, 6, 4, 2, 1)), start=1)
+    },
 }
 
 

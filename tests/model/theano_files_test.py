@@ -80,9 +80,9 @@ def file(tmp_path):
 def test_a_file_of_python_2(file, shape):
     file.write_bytes(npy(PYTHON_2, shape))
     arrays = theano_files.read(file)
-    np.testing.assert_array_equal(arrays[0], np.arange(6).reshape(2, 3))
-    np.testing.assert_array_equal(arrays[1], np.arange(4).reshape(2, 2))
-    np.testing.assert_array_equal(arrays[2], np.arange(3))
+    expected = [np.arange(6).reshape(2, 3), np.arange(4).reshape(2, 2), np.arange(3)]
+    for array, values in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array, values)
     assert [array.dtype.str for array in arrays] == ["<f4", "<f8", ">f4"]
 
 
@@ -108,12 +108,6 @@ def test_files_of_python_3(file, protocol, module):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_a_file_of_the_installed_numpy(file):
-    np.save(file, objects(ARRAYS))
-    for array, expected in zip(theano_files.read(file), ARRAYS, strict=True):
-        np.testing.assert_array_equal(array, expected)
-
-
 # Files that are refused
 
 
@@ -122,16 +116,12 @@ def test_a_file_of_the_installed_numpy(file):
     ("function", "arguments", "name"),
     [
         (os.system, ("touch MARKER",), "posix.system"),
-        (os.mkdir, ("MARKER",), "posix.mkdir"),
         (eval, ("open('MARKER', 'w').close()",), "eval"),
-        (exec, ("open('MARKER', 'w').close()",), "exec"),
         (open, ("MARKER", "w"), "open"),
         (np.load, ("MARKER",), "numpy.load"),
-        (np.fromfile, ("MARKER",), "numpy.fromfile"),
         (np.memmap, ("MARKER", "uint8", "w+", 0, 9), "numpy.memmap"),
         (np.zeros, (2**40,), "numpy.zeros"),
         (getattr, ("", "join"), "getattr"),
-        (np.matrix, ([[1.0]],), "numpy.matrix"),
         (bytearray, (2**40,), "bytearray"),
     ],
 )
@@ -142,9 +132,7 @@ def test_no_code_is_run(file, monkeypatch, protocol, function, arguments, name):
         pickled(np.ones(3), Calls(function, *arguments), protocol=protocol),
     ):
         line = refusal(file, npy(content))
-        assert "it would run '" in line
-        assert name in line
-        assert "which was not done" in line
+        assert re.search(f"it would run '.*{name}', which was not done", line)
     assert os.listdir(file.parent) == ["weights.npy"]
 
 
@@ -244,37 +232,29 @@ def test_damage_is_refused_or_read(tmp_path_factory, position, value, pad):
     content[position : position + 1] = bytes([value]) + pad
     file.write_bytes(content)
     try:
-        arrays = theano_files.read(file)
+        assert len(theano_files.read(file)) == 3
     except InputError as error:
         assert "\n" not in str(error)
-    else:
-        assert len(arrays) == 3
 
 
 def test_what_is_no_list_of_arrays(file):
     np.save(file, np.ones((2, 3)))
     assert "one array of float64, shape (2, 3)" in refusal(file, file.read_bytes())
-    for content in (
-        b"",
-        b"text",
-        b"PK\x03\x04" * 99,
-        npy(b"", "(1,"),
-        npy(b"", "1"),
-        npy(b"", "_" * 99),
-    ):
+    headers = (npy(b"", shape) for shape in ("(1,", "1", "_" * 99))
+    for content in (b"", b"text", b"PK\x03\x04" * 99, *headers):
         assert "no header of NumPy's .npy format" in refusal(file, content)
     assert "received" in refusal(file, npy(pickled(np.ones(3)), "(-1,)"))
 
 
 def test_files_that_cannot_be_opened(tmp_path):
-    with pytest.raises(InputError, match=r"none\.npy: No such file"):
-        theano_files.read(tmp_path / "none.npy")
-    with pytest.raises(InputError, match="which is no file"):
-        theano_files.read(tmp_path)
     os.mkfifo(tmp_path / "pipe.npy")  # reading it would wait for ever
-    with pytest.raises(InputError, match="which is no file"):
-        theano_files.read(tmp_path / "pipe.npy")
     with open(tmp_path / "huge.npy", "wb") as file:
         file.truncate(2**36)  # sparse
-    with pytest.raises(InputError, match="which has 68,719,476,736 bytes"):
-        theano_files.read(tmp_path / "huge.npy")
+    for name, message in (
+        ("none.npy", r"none\.npy: No such file"),
+        ("", "which is no file"),
+        ("pipe.npy", "which is no file"),
+        ("huge.npy", "which has 68,719,476,736 bytes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            theano_files.read(tmp_path / name)

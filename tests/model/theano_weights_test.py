@@ -1,10 +1,8 @@
-"""Where each of the original's arrays goes. `networks_test.py` has the networks as a whole."""
+"""What lists of the original's arrays are taken for. `networks_test.py` has where each goes."""
 
-import keras
 import numpy as np
 import pytest
 from reference import RESIDUAL, theano_shapes
-from scipy import signal
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.model import theano_weights
@@ -27,50 +25,6 @@ def arrays_of(model, seed=0):
     """Random arrays of the shapes that the original's have."""
     rng = np.random.default_rng(seed)
     return [rng.normal(size=shape).astype("float32") for shape in theano_shapes(model)]
-
-
-def output(layer, inputs):
-    return keras.ops.convert_to_numpy(layer(inputs[np.newaxis]))[0]
-
-
-def test_convolutions_are_turned_around(residual):
-    arrays = arrays_of(residual)
-    theano_weights.assign(residual, arrays)
-    rng = np.random.default_rng(1)
-
-    image = rng.normal(size=(9, 8, 3))
-    expected = [
-        bias + sum(signal.convolve(image[..., c], taps[c], mode="same") for c in range(3))
-        for taps, bias in zip(arrays[0], arrays[1], strict=True)
-    ]
-    received = output(residual.get_layer("encoder_conv1a"), image)
-    np.testing.assert_allclose(np.moveaxis(received, -1, 0), expected, atol=1e-4)
-
-    grid = rng.normal(size=(4, 5, 6, 3))  # [x, y, z], which the original calls d, h, w
-    expected = [
-        bias + sum(signal.convolve(grid[..., c], taps[:, c], mode="same") for c in range(3))
-        for taps, bias in zip(arrays[-6], arrays[-5], strict=True)
-    ]
-    received = output(residual.get_layer("decoder_conv4b"), grid)
-    np.testing.assert_allclose(np.moveaxis(received, -1, 0), expected, atol=1e-4)
-
-
-def test_dense_weights_meet_the_same_cells(residual):
-    arrays = arrays_of(residual)
-    theano_weights.assign(residual, arrays)
-    rng = np.random.default_rng(1)
-
-    pooled = rng.normal(size=(6, 2, 2))  # (C, H, W)
-    expected = pooled.ravel() @ arrays[30] + arrays[31]
-    received = output(residual.get_layer("encoder_dense"), np.moveaxis(pooled, 0, -1).ravel())
-    np.testing.assert_allclose(received, expected, atol=1e-4)
-
-    features = rng.normal(size=9)
-    received = output(residual.get_layer("recurrence_gate_inputs"), features)
-    received = received.reshape(2, 2, 2, 3, 5)  # (x, y, z, gate, C)
-    for gate, array in enumerate(arrays[33:41:3]):
-        expected = (features @ array).reshape(2, 5, 2, 2)  # (d, C, h, w)
-        np.testing.assert_allclose(np.moveaxis(received[..., gate, :], -1, 1), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [">f4", "float64", "float16"])
@@ -115,17 +69,11 @@ def swap(arrays, one, other):
         (lambda a: a.pop(), r"Expected 63 arrays, received 62.*array 62 \(conv11 b\) is missing"),
         (lambda a: a.append(a[0]), r"Expected 63 arrays, received 64.*array 63 is too many"),
         (lambda a: a.clear(), r"received 0.*array 0 \(conv1a W\) is missing"),
-        (
-            lambda a: a.__setitem__(33, a[33].T),
-            r"array 33 \(update Wx\) is \(40, 9\) instead of \(9, 40\)",
-        ),
+        (lambda a: a.__setitem__(33, a[33].T), r"array 33 \(update Wx\) is \(40, 9\) instead"),
         (lambda a: a.__setitem__(30, a[30][:-1]), r"array 30 \(fc7 W\) is \(23, 9\) instead"),
         (lambda a: a[51].__setitem__((0,) * 5, np.nan), r"array 51 \(conv9b W\), received 1 that"),
         (lambda a: a[61].fill(np.inf), r"array 61 \(conv11 W\), received 162"),
-        (
-            lambda a: a.__setitem__(62, a[62].astype("float64") + 1e300),
-            r"array 62 \(conv11 b\), received 2",
-        ),
+        (lambda a: a.__setitem__(62, np.full(2, 1e300)), r"array 62 \(conv11 b\), received 2"),
         (lambda a: a.reverse(), "and 58 more"),
     ],
 )
