@@ -16,75 +16,50 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-DEFAULT_VERSION = 123
-LABEL = "Version_Label"
 
-
-def _function(function, **inputs):
+def _save(folder, function, module=None, **inputs):
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
-    return tf.function(function, input_signature=specs)
-
-
-def _save(folder, **signatures):
-    module = tf.Module()
-    tf.saved_model.save(module, str(folder), signatures=signatures)
-    return folder
+    traced = tf.function(function, input_signature=specs)
+    tf.saved_model.save(module or tf.Module(), str(folder), signatures={"serving_default": traced})
 
 
 def half_plus(folder, offset=2.0):
     """y = x / 2 + offset."""
-    function = _function(lambda x: {"y": 0.5 * x + offset}, x=((None, 1), tf.float32))
-    return _save(folder, serving_default=function)
+    _save(folder, lambda x: {"y": 0.5 * x + offset}, x=((None, 1), tf.float32))
 
 
 def multi(folder):
     """Two inputs that come out as they went in."""
-    return _save(
-        folder,
-        serving_default=_function(
-            lambda int_tensor, str_tensor: {
-                "int_tensor": tf.identity(int_tensor),
-                "str_tensor": tf.identity(str_tensor),
-            },
-            int_tensor=(None, tf.int32),
-            str_tensor=(None, tf.string),
-        ),
-    )
+
+    def same(int_tensor, str_tensor):
+        return {"int_tensor": tf.identity(int_tensor), "str_tensor": tf.identity(str_tensor)}
+
+    _save(folder, same, int_tensor=(None, tf.int32), str_tensor=(None, tf.string))
 
 
 def strings(folder):
     """Strings that come out as bytes."""
-    function = _function(lambda s: {"s_bytes": tf.identity(s)}, s=((None,), tf.string))
-    return _save(folder, serving_default=function)
+    _save(folder, lambda s: {"s_bytes": tf.identity(s)}, s=((None,), tf.string))
 
 
 def identity(folder, dtype):
     """One input of any shape that comes out as it went in."""
-    return _save(
-        folder, serving_default=_function(lambda x: {"y": tf.identity(x)}, x=(None, dtype))
-    )
+    _save(folder, lambda x: {"y": tf.identity(x)}, x=(None, dtype))
 
 
 def bfloat16_output(folder):
     """A type that has no JSON."""
-    function = _function(lambda x: {"y": tf.cast(x, tf.bfloat16)}, x=((None,), tf.float32))
-    return _save(folder, serving_default=function)
+    _save(folder, lambda x: {"y": tf.cast(x, tf.bfloat16)}, x=((None,), tf.float32))
 
 
 def scalar_output(folder):
     """An output without a batch axis."""
-    function = _function(
-        lambda x: {"y": tf.identity(x), "c": tf.constant(1.0)}, x=((None,), tf.float32)
-    )
-    return _save(folder, serving_default=function)
+    _save(folder, lambda x: {"y": x + 0, "c": tf.constant(1.0)}, x=((None,), tf.float32))
 
 
 def batch_output(folder):
     """Outputs of different batch sizes."""
-    function = _function(
-        lambda x: {"a": tf.identity(x), "b": tf.transpose(x)}, x=((None, 3), tf.float32)
-    )
-    return _save(folder, serving_default=function)
+    _save(folder, lambda x: {"a": x + 0, "b": tf.transpose(x)}, x=((None, 3), tf.float32))
 
 
 def slow(folder):
@@ -94,7 +69,7 @@ def slow(folder):
         end = tf.reduce_max(n)
         return {"y": n + 0 * tf.while_loop(lambda i: i < end, lambda i: [i + 1], [0])[0]}
 
-    return _save(folder, serving_default=_function(count, n=((None,), tf.int32)))
+    _save(folder, count, n=((None,), tf.int32))
 
 
 def table(folder):
@@ -102,15 +77,12 @@ def table(folder):
     module = tf.Module()
     names = tf.lookup.KeyValueTensorInitializer(["a", "b"], [1, 2], tf.string, tf.int64)
     module.table = tf.lookup.StaticHashTable(names, -1)
-    function = _function(lambda s: {"y": module.table.lookup(s)}, s=((None,), tf.string))
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
-    return folder
+    _save(folder, lambda s: {"y": module.table.lookup(s)}, module, s=((None,), tf.string))
 
 
 def constant(folder, value):
     """Answers `value` whatever it is asked, to tell versions apart."""
-    function = _function(lambda x: {"y": 0 * x + float(value)}, x=((None,), tf.float32))
-    return _save(folder, serving_default=function)
+    _save(folder, lambda x: {"y": 0 * x + float(value)}, x=((None,), tf.float32))
 
 
 def write_warmup(folder, inputs=None, garbage=b"", signature=""):
@@ -131,7 +103,7 @@ def write_warmup(folder, inputs=None, garbage=b"", signature=""):
 def write_all(folder):
     """Writes the models of the vectors, models.config and monitoring.config."""
     folder = Path(folder)
-    half_plus(folder / "default" / str(DEFAULT_VERSION))
+    half_plus(folder / "default" / "123")
     half_plus(folder / "saved_model_half_plus_three" / "1", 3.0)
     multi(folder / "multi" / "1")
     strings(folder / "strmodel" / "1")
@@ -139,16 +111,10 @@ def write_all(folder):
     bfloat16_output(folder / "bf16out" / "1")
     scalar_output(folder / "scalarout" / "1")
     batch_output(folder / "batchout" / "1")
-    table(folder / "table" / "1")
-    slow(folder / "slow" / "1")
-    for dtype in (tf.uint8, tf.int64, tf.uint64, tf.bool, tf.float64):
-        identity(folder / dtype.name / "1", dtype)
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    write_config(folder, {name: folder / name for name in names}, {"default": {LABEL: 123}})
-    path = "/monitoring/prometheus/metrics"
-    (folder / "monitoring.config").write_text(
-        f'prometheus_config {{ enable: true, path: "{path}" }}'
-    )
+    paths = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    write_config(folder, paths, {"default": {"Version_Label": 123}})
+    page = 'enable: true, path: "/monitoring/prometheus/metrics"'
+    (folder / "monitoring.config").write_text(f"prometheus_config {{ {page} }}")
     return folder
 
 
@@ -164,7 +130,7 @@ def write_config(folder, paths, labels=None, policies=None):
         entries.append(f"config {{ {entry} }}")
     part = Path(folder, "models.config.part")
     part.write_text(f"model_config_list {{ {' '.join(entries)} }}")
-    return os.replace(part, Path(folder, "models.config")) or Path(folder, "models.config")
+    return part.rename(part.with_suffix(""))
 
 
 def r2n2(folder):
@@ -179,9 +145,8 @@ def r2n2(folder):
     model = R2N2.from_preset("tiny")
     images = np.random.default_rng(0).random((4, 3, *model.image_spec.shape), "float32")
     threshold = float(np.median(model.predict(images, verbose=0)))
-    version = version_folder.export_version(
-        model, str(folder), threshold=threshold, card="# A card\n"
-    )
+    card = "# A card\n"
+    version = version_folder.export_version(model, str(folder), threshold=threshold, card=card)
     return SimpleNamespace(model=model, threshold=threshold, folder=str(folder), version=version)
 
 
