@@ -1,7 +1,4 @@
-"""The deployment files say what TensorFlow Serving understands, and the same as each other.
-
-No container is started here.
-"""
+"""The deployment files say what TensorFlow Serving understands, and the same as each other."""
 
 import re
 from pathlib import Path

@@ -8,14 +8,13 @@ import functools
 import gzip
 import json
 import os
-import urllib.error
-import urllib.request
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
 import pytest
-import serve_process
 import standin_models
+import standin_server
 import tensorflow as tf
 
 from r2n2_keras.standin import json_codec
@@ -33,29 +32,20 @@ def url(tmp_path_factory):
     folder = standin_models.write_all(tmp_path_factory.mktemp("models"))
     flags = [f"--model_config_file={folder}/models.config"]
     flags += [f"--monitoring_config_file={folder}/monitoring.config"]
-    with serve_process.running(*flags) as server:
+    with standin_server.command(*flags) as server:
         yield server.url
-
-
-def _exchange(url, vector):
-    body = vector["request_body"]
-    body = None if body is None else body.encode()
-    if vector.get("body_encoding") == "gzip":
-        body = gzip.compress(body)
-    request = urllib.request.Request(
-        url + vector["url"], body, vector.get("headers", {}), method=vector["method"]
-    )
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        answer = error
-    with answer:
-        return answer.status, answer.headers["Content-Type"], answer.read().decode()
 
 
 @pytest.mark.parametrize("vector", HTTP, ids=[vector["id"] for vector in HTTP])
 def test_over_http(url, vector):
-    status, content_type, text = _exchange(url, vector)
+    body = vector["request_body"]
+    if vector.get("body_encoding") == "gzip":
+        body = gzip.compress(body.encode())
+    address = urllib.parse.urlsplit(url)
+    status, headers, content = standin_server.ask(
+        address.port, vector["method"], vector["url"], body, vector.get("headers"), address.hostname
+    )
+    content_type, text = headers["Content-Type"], content.decode()
     assert status == vector["expected_status"], text
     mode, expected = vector["match"], vector.get("expected")
     if mode == "not_json":
