@@ -1,6 +1,7 @@
-"""The client against a server of the standard library that speaks TensorFlow Serving's contract."""
+"""The client, and the health check, against a server that speaks TensorFlow Serving's contract."""
 
 import base64
+import contextlib
 import email.utils
 import gzip
 import hashlib
@@ -9,6 +10,7 @@ import importlib.util
 import itertools
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,19 +24,12 @@ import trimesh
 
 import r2n2_keras
 
-CLIENT = Path(__file__).parents[2] / "export" / "client.py"
+EXPORT = Path(__file__).parents[2] / "export"
 N = 32
 
-
-def _load():
-    spec = importlib.util.spec_from_file_location("serving_client", CLIENT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-client = _load()
-ServingError = client.ServingError
+_spec = importlib.util.spec_from_file_location("serving_client", EXPORT / "client.py")
+client = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(client)
 
 
 def grid_of(pictures):
@@ -55,6 +50,11 @@ def unb64(value):
     return base64.b64decode(value["b64"], validate=True)
 
 
+def status_of(state):
+    status = {"error_code": "UNAVAILABLE", "error_message": "not AVAILABLE"}
+    return {"model_version_status": [{"version": "1", "state": state, "status": status}]}
+
+
 def packed(grid):
     return b64(np.packbits(grid).tobytes())
 
@@ -68,7 +68,6 @@ def predictions(signature, instances):
             grid = grid_of([unb64(picture) for picture in instance])
             answers.append(packed(grid) if signature == "voxels" else grid.astype(float).tolist())
         elif signature == "padded":
-            assert sorted(instance) == ["image_bytes", "num_views"]
             pictures = [unb64(picture) for picture in instance["image_bytes"]]
             assert len(pictures) == len(instances[0]["image_bytes"])
             count = instance["num_views"]
@@ -76,7 +75,6 @@ def predictions(signature, instances):
             answers.append(packed(grid_of(pictures[:count])))
         else:
             assert signature == "refine"
-            assert sorted(instance) == ["image_bytes", "state_bytes"]
             state, picture = unb64(instance["state_bytes"]), unb64(instance["image_bytes"])
             state = b"|".join([state, picture] if state else [picture])
             grid = grid_of(state.split(b"|"))
@@ -97,9 +95,6 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.requests, self.connections = [], [], 0
         self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request, client_address):
-        pass  # a client that has gone
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -130,19 +125,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(*(answer if isinstance(answer, tuple) else (200, {}, answer)))
 
     def _contract(self, request):
-        match = re.fullmatch(
-            r"(?:/behind)?/v1/models/r2n2(/versions/1|/labels/stable)?(:predict|/metadata)?",
-            self.path,
-        )
-        if not match:
-            message = "Servable not found for request: Latest(other)"
-            return 404, {}, {"error": message}
-        if match[2] == ":predict":
+        path = re.sub("^/behind|/versions/1|/labels/stable", "", self.path)
+        if path == "/v1/models/r2n2:predict":
             return predictions(request["signature_name"], request["instances"])
-        if match[2] == "/metadata":
+        if path == "/v1/models/r2n2/metadata":
             return {"model_spec": {"name": "r2n2", "version": "1"}, "metadata": {}}
-        status = {"error_code": "OK", "error_message": ""}
-        return {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": status}]}
+        if path == "/v1/models/r2n2":
+            return status_of("AVAILABLE")
+        return 404, {}, {"error": "Servable not found for request: Latest(other)"}
 
     def send(self, status, headers, body):
         if not isinstance(body, bytes):
@@ -178,24 +168,19 @@ def one(server):
         yield one
 
 
-def drop(handler):
-    """Ends the connection without an answer, though the request was taken."""
-    handler.close_connection = True
+def raw(content):
+    """Writes this, whatever it is, and ends the connection."""
+
+    def answer(handler):
+        handler.wfile.write(content)
+        handler.close_connection = True
+
+    return answer
 
 
-def half(handler):
-    """Ends the connection within the answer."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b'{"predictions": [')
-    handler.close_connection = True
-
-
+drop = raw(b"")
+half = raw(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"predictions": [')
 UNAVAILABLE = (503, {}, {"error": "busy"})
-
-
-# Methods ------------------------------------------------------------------------------------------
 
 
 def test_voxels_of_bytes_and_paths_in_order(one, server, tmp_path):
@@ -207,49 +192,28 @@ def test_voxels_of_bytes_and_paths_in_order(one, server, tmp_path):
     assert server.requests[0][0] == "/v1/models/r2n2:predict"
 
 
-def test_the_first_bit_is_the_highest_and_z_is_fastest(one, server):
-    server.script = [{"predictions": [b64(b"\x80" + bytes(4094) + b"\x03")]}]
-    voxels = one.voxels([b"x"])
-    assert np.argwhere(voxels).tolist() == [[0, 0, 0], [31, 31, 30], [31, 31, 31]]
-
-
-def test_the_edge_comes_from_the_bytes(one, server):
-    server.script = [{"predictions": [b64(bytes(64**3 // 8))]}]
+def test_the_first_bit_is_the_highest_z_is_fastest_and_the_edge_comes_from_the_bytes(one, server):
+    bits = b"\x80" + bytes(4094) + b"\x03"
+    server.script = [{"predictions": [b64(content)]} for content in (bits, bytes(64**3 // 8))]
+    assert np.argwhere(one.voxels([b"x"])).tolist() == [[0, 0, 0], [31, 31, 30], [31, 31, 31]]
     assert one.voxels([b"x"]).shape == (64, 64, 64)
 
 
 def test_objects_with_different_numbers_of_views(one, server):
     objects = [[b"a"], [b"b", b"c", b"d"], [b"e", b"f"]]
     voxels = one.voxels_of_many(objects)
-    assert voxels.shape == (3, N, N, N)
     for grid, pictures in zip(voxels, objects, strict=True):
         np.testing.assert_array_equal(grid, grid_of(pictures))
     assert len(server.requests) == 1
 
 
-def test_occupancy(one):
-    occupancy = one.occupancy([b"a", b"b"])
-    assert occupancy.dtype == np.float32
-    np.testing.assert_array_equal(occupancy, grid_of([b"a", b"b"]))
-
-
-def test_refine_carries_the_state(one):
-    state = b""
-    for count, picture in enumerate([b"a", b"b", b"c"], 1):
-        voxels, state = one.refine(picture, state)
-        np.testing.assert_array_equal(voxels, grid_of([b"a", b"b", b"c"][:count]))
-
-
-def test_status_and_metadata(one):
+def test_status_and_metadata(one, server):
     (version,) = one.status()
     assert (version["version"], version["state"]) == ("1", "AVAILABLE")
     assert one.metadata()["model_spec"]["version"] == "1"
-
-
-def test_is_ready(one, server):
     server.script = [(404, {}, {"error": "Servable not found"}), UNAVAILABLE, b"[]", drop, drop]
     assert [one.is_ready() for _ in range(5)] == [False, False, False, False, True]
-    assert {path for path, _ in server.requests} == {"/v1/models/r2n2/metadata"}
+    assert {path for path, _ in server.requests[1:]} == {"/v1/models/r2n2/metadata"}
 
 
 @pytest.mark.parametrize(
@@ -263,29 +227,18 @@ def test_is_ready(one, server):
 )
 def test_paths(server, where, path):
     with client.Client(server.url + "/behind/", **where) as one:
-        if "model" in where:
-            with pytest.raises(ServingError, match="HTTP 404: Servable not found"):
-                one.voxels([b"a"])
-        else:
+        with contextlib.suppress(client.ServingError):  # there is one model alone
             one.voxels([b"a"])
         one.is_ready()
     assert [p for p, _ in server.requests] == [f"/behind{path}:predict", f"/behind{path}/metadata"]
 
 
+URLS = "localhost:8501 ftp://a http:// http://a:port http://a/?b http://user:word@a".split()
+NUMBERS = ({"timeout": 0}, {"timeout": float("nan")}, {"retries": -1})
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"url": "localhost:8501"},
-        {"url": "ftp://a"},
-        {"url": "http://"},
-        {"url": "http://a:port"},
-        {"url": "http://a/?b"},
-        {"url": "http://user:word@a"},
-        {"version": 1, "label": "stable"},
-        {"timeout": 0},
-        {"timeout": float("nan")},
-        {"retries": -1},
-    ],
+    "wrong", [*({"url": url} for url in URLS), {"version": 1, "label": "stable"}, *NUMBERS]
 )
 def test_arguments_out_of_range(wrong):
     with pytest.raises(ValueError):
@@ -296,10 +249,9 @@ def test_pictures_that_are_none(one, server, tmp_path):
     for wrong in ([], [b""], b"one", "one.png", tmp_path / "one.png"):
         with pytest.raises(ValueError):
             one.voxels(wrong)
-    with pytest.raises(ValueError):
-        one.voxels_of_many([])
-    with pytest.raises(ValueError):
-        one.voxels_of_many([[b"a"], []])
+    for wrong in ([], [[b"a"], []]):
+        with pytest.raises(ValueError):
+            one.voxels_of_many(wrong)
     with pytest.raises(FileNotFoundError):
         one.voxels(["absent.png"])
     assert not server.requests
@@ -311,32 +263,22 @@ def test_https():
         assert one._connection.port == 443
 
 
-# Failures -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("status", [429, 503, 504])
-def test_tries_again(one, server, quick, status):
-    server.script = [(status, {}, {"error": "busy"})] * 3
-    assert one.voxels([b"a"]).any()
-    assert len(server.requests) == 4
-    assert server.connections == 1
+def test_tries_again_after_waits_that_grow_and_differ(one, server, quick, status):
+    for _ in range(2):
+        server.script = [(status, {}, {"error": "busy"})] * 3
+        assert one.voxels([b"a"]).any()
+    assert len(server.requests) == 8 and server.connections == 1
     for attempt, wait in enumerate(quick):
-        assert 0.125 * 2**attempt <= wait <= 0.25 * 2**attempt
-
-
-def test_waits_differ(one, server, quick):
-    server.script = [UNAVAILABLE, drop] * 2
-    one.voxels([b"a"])
-    server.script = [UNAVAILABLE, drop] * 2
-    one.voxels([b"a"])
-    assert len(set(quick)) == len(quick)
+        assert 0.125 <= wait / 2 ** (attempt % 3) <= 0.25
+    assert len(set(quick)) == 6
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 409, 500, 501])
 def test_does_not_try_again(one, server, quick, status):
     text = "Expected at least one\n view,\x1b[31m received none"
     server.script = [(status, {}, {"error": text})]
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(client.ServingError) as caught:
         one.voxels([b"a"])
     assert caught.value.status == status
     assert caught.value.message == "Expected at least one view, [31m received none"
@@ -344,95 +286,51 @@ def test_does_not_try_again(one, server, quick, status):
     assert len(server.requests) == 1 and not quick
 
 
-def test_gives_up_with_the_last_text(server, quick):
-    server.script = [UNAVAILABLE] * 2 + [(504, {}, {"error": "too slow"})] * 2
-    with client.Client(server.url, retries=2) as one:
-        with pytest.raises(ServingError, match=r"^HTTP 504: too slow$"):
-            one.voxels([b"a"])
-    assert len(server.requests) == 3
-
-
 @pytest.mark.parametrize(
-    "body", [b"<html>\n<b>Bad gateway</b>", b'["Bad gateway"]', b"\xffBad gateway"]
+    ("script", "message"),
+    [
+        ([UNAVAILABLE, UNAVAILABLE, (504, {}, {"error": "too slow"})], "HTTP 504: too slow"),
+        ([(503, {"Retry-After": "3600"}, {"error": "full"})], "HTTP 503: full"),
+        ([(503, {"Retry-After": "9" * 400}, {"error": "full"})], "HTTP 503: full"),
+        ([(502, {}, b"<html>\n<b>Bad gateway</b>")], "HTTP 502: <html> <b>Bad gateway</b>"),
+        ([(502, {}, b'["Bad gateway"]')], 'HTTP 502: ["Bad gateway"]'),
+        ([(502, {}, b"\xffBad gateway" + b"x" * 10**6)], "HTTP 502: \ufffdBad gatewayxxx"),
+    ],
+    ids=["tries", "deadline", "far deadline", "page", "list", "long"],
 )
-def test_errors_of_proxies(one, server, body):
-    server.script = [(502, {"Content-Type": "text/html"}, body)]
-    with pytest.raises(ServingError, match=r"^HTTP 502: .*Bad gateway"):
-        one.voxels([b"a"])
-
-
-def test_errors_are_cut(one, server):
-    server.script = [(400, {}, {"error": "x" * 10**6})]
-    with pytest.raises(ServingError) as caught:
-        one.voxels([b"a"])
+def test_gives_up_with_the_last_text_cut(server, quick, script, message):
+    server.script = list(script)
+    with client.Client(server.url, retries=2) as one:
+        with pytest.raises(client.ServingError, match=f"^{re.escape(message)}") as caught:
+            one.voxels([b"a"])
+    assert len(server.requests) == len(quick) + 1 == len(script)
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("form", ["seconds", "date", "garbage", "past"])
-def test_retry_after(one, server, quick, form):
-    header = {
-        "seconds": "7",
-        "date": email.utils.formatdate(time.time() + 8, usegmt=True),
-        "garbage": "soon",
-        "past": email.utils.formatdate(0, usegmt=True),
-    }[form]
-    server.script = [(429, {"Retry-After": header}, {"error": "busy"})]
-    one.voxels([b"a"])
-    (wait,) = quick
-    if form in ("seconds", "date"):
-        assert 6 < wait <= 8
-    else:
-        assert wait <= 0.25
-
-
-@pytest.mark.parametrize("seconds", ["3600", "9" * 400])
-def test_does_not_wait_beyond_the_deadline(one, server, quick, seconds):
-    server.script = [(503, {"Retry-After": seconds}, {"error": "come back later"})]
-    with pytest.raises(ServingError, match=r"^HTTP 503: come back later$"):
+def test_retry_after(one, server, quick):
+    soon, past = (email.utils.formatdate(t, usegmt=True) for t in (time.time() + 8, 0))
+    for header in ("7", soon, "garbage", past):
+        server.script.append((429, {"Retry-After": header}, {"error": "busy"}))
         one.voxels([b"a"])
-    assert not quick
+    assert all(6 < wait <= 8 for wait in quick[:2])
+    assert all(wait <= 0.25 for wait in quick[2:])
 
 
 def test_dropped_connections(one, server, quick):
-    def half_a_chunk(handler):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{")
-        handler.close_connection = True
-
-    def no_http(handler):
-        handler.wfile.write(b"hello\r\n")
-        handler.close_connection = True
-
-    server.script = [drop, half, half_a_chunk, no_http]
+    half_a_chunk = raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{")
+    server.script = [drop, half, half_a_chunk, raw(b"hello, this is no HTTP\r\n")]
     np.testing.assert_array_equal(one.voxels([b"a"]), grid_of([b"a"]))
     assert len(server.requests) == 5 and len(quick) == 4
 
 
-def test_nobody_listens(quick):
-    with client.Client("http://127.0.0.1:9", retries=2) as one:
-        with pytest.raises(
-            ServingError, match=r"^No answer from 127.0.0.1:9: .*refused$"
-        ) as caught:
-            one.voxels([b"a"])
-    assert caught.value.status == 0 and len(quick) == 2
-
-
-def test_connection_is_kept(one, server):
-    for _ in range(3):
-        one.voxels([b"a"])
-        one.status()
-    assert server.connections == 1
+ANSWER = json.dumps(predictions("voxels", [[b64(b"a")]])).encode()
 
 
 def test_kept_connection_that_the_server_closed(server, quick):
-    def answer_and_close(handler):
-        handler.send(200, {}, predictions("voxels", [[b64(b"a")]]))
-        handler.close_connection = True  # without saying so: as after a time of no requests
-
-    def answer_and_say_so(handler):
-        handler.send(200, {"Connection": "close"}, predictions("voxels", [[b64(b"a")]]))
-        handler.close_connection = True
-
-    server.script = [answer_and_close, answer_and_say_so] * 2
+    # Without saying so, as after a time of no requests, or with it.
+    heads = (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nConnection: close\r\n")
+    length = b"Content-Length: %d\r\n\r\n" % len(ANSWER)
+    server.script = [raw(head + length + ANSWER) for head in heads] * 2
     with client.Client(server.url, retries=0) as one:
         for _ in range(5):
             one.voxels([b"a"])
@@ -440,20 +338,12 @@ def test_kept_connection_that_the_server_closed(server, quick):
 
 
 def test_bodies_of_every_form(one, server):
-    body = json.dumps(predictions("voxels", [[b64(b"a")]])).encode()
-
     def chunked(handler):
-        parts = [body[:10], body[10:5000], body[5000:]]
+        parts = [ANSWER[:10], ANSWER[10:5000], ANSWER[5000:], b""]
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
-        handler.wfile.write(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
-        )
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
 
-    def until_the_end(handler):
-        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + body)
-        handler.close_connection = True
-
-    server.script = [chunked, until_the_end, chunked]
+    server.script = [chunked, raw(b"HTTP/1.0 200 OK\r\n\r\n" + ANSWER), chunked]
     for _ in range(4):
         np.testing.assert_array_equal(one.voxels([b"a"]), grid_of([b"a"]))
     assert server.connections == 2
@@ -474,7 +364,7 @@ def test_the_deadline_is_one_of_all(server, pace):
     server.script = [slow] * 10
     begin = time.monotonic()
     with client.Client(server.url, timeout=0.5) as one:
-        with pytest.raises(ServingError, match="timed out") as caught:
+        with pytest.raises(client.ServingError, match="timed out") as caught:
             one.voxels([b"a"])
     done.set()
     assert caught.value.status == 0
@@ -485,7 +375,7 @@ def test_after_a_failure_the_next_call_gets_its_own_answer(one, server):
     server.script = [half, drop, b"{", UNAVAILABLE]
     one.retries = 0
     for _ in range(4):
-        with pytest.raises(ServingError):
+        with pytest.raises(client.ServingError):
             one.voxels([b"a"])
     np.testing.assert_array_equal(one.voxels([b"b"]), grid_of([b"b"]))
 
@@ -497,59 +387,31 @@ def test_huge_answers_are_refused(one, server, monkeypatch):
     def endless(handler):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
         handler.close_connection = True
-        try:
+        with contextlib.suppress(OSError):
             for _ in range(10**4):
                 handler.wfile.write(b" " * 10**5)
                 sent.append(1)
-        except OSError:
-            pass
 
     server.script = [endless]
-    with pytest.raises(ServingError, match="at most 100000 bytes"):
+    with pytest.raises(client.ServingError, match="at most 100000 bytes"):
         one.voxels([b"a"])
     assert len(sent) < 1000
     assert one.voxels([b"a"]).any()
 
 
+VALUES = [
+    b"", b"1, 2", b"[]", b"null", b"1e400", b'"' + b"A" * 5464 + b'"', b"9" * 5000,
+    b"[" * 900 + b"]" * 900, b'{"b64": 1}', b'{"b64": "a"}', b'{"b64": "\xc3\xa9"}',
+    b'{"b64": ""}', b'{"b64": "_-_-"}', b"[[[NaN]]]", b"[[[1.5]]]", b"[[[-1e300]]]",
+    b"[[[0, 0], [0, 0]]]", b"[[[0.1]], [[0.1, 0.2]]]", b'[[["a"]]]', b"[[[{}]]]", b"[[[null]]]",
+    b"[[[1%s]]]" % (b"0" * 400),
+    *(json.dumps(b64(bytes(size))).encode() for size in (1001, 4095, 4097)),
+]  # fmt: skip
 HOSTILE = [
-    b"",
-    b"nothing",
-    b"null",
-    b"[]",
-    b"{}",
-    b'{"predictions": null}',
-    b'{"predictions": {}}',
-    b'{"predictions": []}',
-    b'{"predictions": [1, 2]}',
-    b'{"predictions": [[]]}',
-    b'{"predictions": [null]}',
-    b'{"predictions": ["' + b"A" * 5464 + b'"]}',
-    b'{"predictions": [{"b64": 1}]}',
-    b'{"predictions": [{"b64": "a"}]}',
-    b'{"predictions": [{"b64": "\xc3\xa9"}]}',
-    b'{"predictions": [{"b64": ""}]}',
-    b'{"predictions": [{"b64": "_-_-"}]}',
-    b'{"predictions": [1e400]}',
-    b'{"predictions": [%s]}' % (b"9" * 5000),
-    b'{"predictions": [%s]}' % (b"[" * 900 + b"]" * 900),
-    b'{"predictions": %s}' % (b"[" * 10**6),
-    b'{"predictions": %s' % (b'{"a":' * 10**6),
-    *(json.dumps({"predictions": [b64(bytes(size))]}).encode() for size in (1001, 4095, 4097)),
-    *(
-        json.dumps({"predictions": [value]}).encode()
-        for value in (
-            np.full((2, 2, 2), np.nan).tolist(),
-            np.full((2, 2, 2), 1.5).tolist(),
-            np.full((2, 2, 2), -1e300).tolist(),
-            np.zeros((2, 2, 3)).tolist(),
-            [[[0.1]], [[0.1, 0.2]]],
-            [[["a"]]],
-            [[[{}]]],
-            [[[None]]],
-            [[[10**400]]],
-        )
-    ),
-]
+    b"", b"nothing", b"null", b"[]", b"{}", b'{"predictions": null}', b'{"predictions": {}}',
+    b'{"predictions": %s}' % (b"[" * 10**6), b'{"predictions": %s' % (b'{"a":' * 10**6),
+    *(b'{"predictions": [%s]}' % value for value in VALUES),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
@@ -557,7 +419,7 @@ def test_hostile_answers(server, body):
     with client.Client(server.url) as one:
         for call in (one.voxels, one.occupancy, lambda p: one.refine(p[0])):
             server.script = [body]
-            with pytest.raises(ServingError) as caught:
+            with pytest.raises(client.ServingError) as caught:
                 call([b"a"])
             assert caught.value.status == 200
     assert len(server.requests) == 3
@@ -565,86 +427,73 @@ def test_hostile_answers(server, body):
 
 def test_grids_of_several_sizes(one, server):
     server.script = [{"predictions": [b64(bytes(1)), b64(bytes(8))]}]
-    with pytest.raises(ServingError, match="one size"):
+    with pytest.raises(client.ServingError, match="one size"):
         one.voxels_of_many([[b"a"], [b"b"]])
 
 
-# Files --------------------------------------------------------------------------------------------
-
-
 def _solids():
-    box = np.zeros((N, N, N), bool)
+    box, ring = np.zeros((N, N, N), bool), np.zeros((8, 8, 8), bool)
     box[2:10, 4:30, 7:9] = True
     ell = box.copy()
     ell[2:4, 4:6, 9:20] = True
-    ring = np.zeros((8, 8, 8), bool)
     ring[1:7, 2:5, 1:7] = True
     ring[3:5, :, 3:5] = False
-    return {"one": np.ones((1, 1, 1), bool), "full": np.ones((8, 8, 8), bool)} | {
-        "box": box,
-        "ell": ell,
-        "ring": ring,
-    }
+    full = {"one": np.ones((1, 1, 1), bool), "full": np.ones((8, 8, 8), bool)}
+    return {**full, "box": box, "ell": ell, "ring": ring}
 
 
 def _naive_faces(voxels):
-    faces = set()
-    for cell in np.argwhere(voxels).tolist():
-        for axis, step in itertools.product(range(3), (-1, 1)):
-            other = list(cell)
-            other[axis] += step
-            inside = 0 <= other[axis] < len(voxels)
-            if not inside or not voxels[tuple(other)]:
-                faces.add((*cell, axis, step))
-    return faces
+    """Twice the middle of each face, in cells, and its normal."""
+    occupied = set(map(tuple, np.argwhere(voxels).tolist()))
+    normals = [*np.eye(3, dtype=int), *-np.eye(3, dtype=int)]
+    return {
+        (*(2 * np.array(cell) + 1 + normal), *normal)
+        for cell, normal in itertools.product(occupied, normals)
+        if tuple(cell + normal) not in occupied
+    }
 
 
 def _read_glb(content):
-    """The header and the arrays of a GLB file, read strictly."""
-    magic, version, size = struct.unpack_from("<4sII", content)
-    assert (magic, version, size) == (b"glTF", 2, len(content))
-    size, kind = struct.unpack_from("<I4s", content, 12)
-    assert kind == b"JSON" and size % 4 == 0
-    header = json.loads(content[20 : 20 + size])
-    start = 20 + size
-    size, kind = struct.unpack_from("<I4s", content, start)
-    assert kind == b"BIN\0" and size % 4 == 0 and start + 8 + size == len(content)
-    (buffer,) = header["buffers"]
-    assert buffer["byteLength"] == size
+    """The arrays of a GLB file, read strictly."""
+    assert struct.unpack_from("<4sII", content) == (b"glTF", 2, len(content))
+    chunks, start = [], 12
+    for expected in (b"JSON", b"BIN\0"):
+        size, kind = struct.unpack_from("<I4s", content, start)
+        assert kind == expected and size % 4 == 0
+        chunks.append(content[start + 8 : start + 8 + size])
+        start += 8 + size
+    assert start == len(content)
+    header, binary = json.loads(chunks[0]), chunks[1]
+    assert header["buffers"] == [{"byteLength": len(binary)}]
     arrays = []
     for accessor in header["accessors"]:
         view = header["bufferViews"][accessor["bufferView"]]
         dtype = {5126: "<f4", 5125: "<u4"}[accessor["componentType"]]
         width = {"VEC3": 3, "SCALAR": 1}[accessor["type"]]
-        assert view["byteLength"] == 4 * width * accessor["count"]
-        assert view["byteOffset"] % 4 == 0
-        array = np.frombuffer(
-            content, dtype, width * accessor["count"], start + 8 + view["byteOffset"]
-        )
-        arrays.append(array.reshape(-1, width))
-    return header, arrays
+        count = width * accessor["count"]
+        assert view["byteLength"] == 4 * count and view["byteOffset"] % 4 == 0
+        array = np.frombuffer(binary, dtype, count, view["byteOffset"]).reshape(-1, width)
+        arrays.append(array)
+        if "min" in accessor:
+            assert accessor["min"] == array.min(0).tolist()
+            assert accessor["max"] == array.max(0).tolist()
+    assert "min" in header["accessors"][0]  # glTF wants it of positions
+    return arrays
 
 
-@pytest.mark.parametrize("name", _solids())
+@pytest.mark.parametrize("name", [*_solids(), "noise"])
 def test_glb_is_the_surface(name, tmp_path):
-    voxels = _solids()[name]
+    voxels = {**_solids(), "noise": np.random.default_rng(0).random((9, 9, 9)) < 0.4}[name]
     n = len(voxels)
     client._write(tmp_path / "a.glb", voxels)
-    header, (positions, normals, indices) = _read_glb((tmp_path / "a.glb").read_bytes())
-    assert header["accessors"][0]["min"] == positions.min(0).tolist()
-    assert header["accessors"][0]["max"] == positions.max(0).tolist()
+    positions, normals, indices = _read_glb((tmp_path / "a.glb").read_bytes())
     faces = _naive_faces(voxels)
     assert len(positions) == 4 * len(faces) and len(indices) == 6 * len(faces)
-    quads = positions.reshape(-1, 4, 3)
+    middles = np.round(2 * n * (positions.reshape(-1, 4, 3).mean(1) + 0.5))
     flat = normals.reshape(-1, 4, 3)
     assert (flat == flat[:, :1]).all()
-    cells = np.round((quads.mean(1) + 0.5) * n - flat[:, 0] / 2 - 0.5).astype(int)
-    axes = np.abs(flat[:, 0]).argmax(1)
-    steps = flat[:, 0].sum(1).astype(int)
-    found = {
-        (*c, a, s) for c, a, s in zip(cells.tolist(), axes.tolist(), steps.tolist(), strict=True)
-    }
-    assert found == faces
+    found = np.concatenate([middles, flat[:, 0]], axis=1).astype(int)
+    assert set(map(tuple, found.tolist())) == faces
     # The winding says the same as the normals.
     corners = positions[indices.reshape(-1, 3)]
     crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * n * n
@@ -652,17 +501,9 @@ def test_glb_is_the_surface(name, tmp_path):
 
     mesh = trimesh.load(tmp_path / "a.glb", force="mesh")
     mesh.merge_vertices(merge_norm=True)
-    assert mesh.is_watertight and mesh.is_winding_consistent
+    # Noise has edges that four faces share.
+    assert name == "noise" or (mesh.is_watertight and mesh.is_winding_consistent)
     np.testing.assert_allclose(mesh.volume, voxels.mean(), rtol=1e-5)
-    occupied = np.argwhere(voxels)
-    bounds = np.stack([occupied.min(0), occupied.max(0) + 1]) / n - 0.5
-    np.testing.assert_allclose(mesh.bounds, bounds, atol=1e-6)
-
-
-def test_glb_of_noise_has_every_face():
-    voxels = np.random.default_rng(0).random((9, 9, 9)) < 0.4
-    _, (positions, _, _) = _read_glb(client.glb(voxels))
-    assert len(positions) == 4 * len(_naive_faces(voxels))
 
 
 def test_glb_of_nothing():
@@ -701,17 +542,11 @@ def test_what_stands_there_stays_until_the_file_is_whole(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old"
 
 
-# The command --------------------------------------------------------------------------------------
-
-
-def _run(cwd, *flags):
-    return subprocess.run(
-        [sys.executable, "-I", str(CLIENT), *flags],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-    )
+def _run(cwd, flags):
+    command = [sys.executable, "-I", str(EXPORT / "client.py"), *flags.split()]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
 
 
 @pytest.fixture
@@ -723,42 +558,33 @@ def views(tmp_path):
 
 
 def test_command_writes_a_mesh(server, views):
-    result = _run(
-        views, f"--url={server.url}", "--images=views/b.png,views/a.jpg", "--out=new/chair.glb"
-    )
-    assert (result.returncode, result.stderr) == (0, "")
+    flags = f"--url={server.url} --images=views/b.png,views/a.jpg --out=new/chair.glb"
     occupied = grid_of([b"b.png", b"a.jpg"])
     expected = f"{occupied.sum():,} of 32,768 voxels are occupied. Wrote new/chair.glb\n"
-    assert result.stdout == expected
+    assert _run(views, flags) == expected
     assert (views / "new" / "chair.glb").read_bytes() == client.glb(occupied)
 
 
 def test_command_takes_a_folder_one_by_one(server, views):
-    flags = f"--url={server.url} --label=stable --one_by_one --images=views --out=a.binvox"
-    result = _run(views, *flags.split())
-    assert (result.returncode, result.stderr) == (0, "")
-    names = [b"C.PNG", b"a.jpg", b"b.png"]
-    np.testing.assert_array_equal(r2n2_keras.binvox.read(views / "a.binvox").data, grid_of(names))
+    _run(views, f"--url={server.url} --label=stable --one_by_one --images=views --out=a.binvox")
+    expected = grid_of([b"C.PNG", b"a.jpg", b"b.png"])
+    np.testing.assert_array_equal(r2n2_keras.binvox.read(views / "a.binvox").data, expected)
     assert [path for path, _ in server.requests] == ["/v1/models/r2n2/labels/stable:predict"] * 3
 
 
-def test_command_needs_the_standard_library_and_numpy_alone():
-    code = (
-        "import runpy, sys\n"
-        "class Others:\n"
-        "    def find_spec(name, path=None, target=None):\n"
-        "        if name.partition('.')[0] not in {'numpy', *sys.stdlib_module_names}:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Others)\n"
-        f"runpy.run_path({str(CLIENT)!r})"
-    )
+def test_command_explains_itself_with_the_standard_library_and_numpy_alone():
+    code = f"""
+import runpy, sys
+class Others:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] not in {{"numpy", *sys.stdlib_module_names}}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Others)
+sys.argv = ["client.py", "--help"]
+runpy.run_path({str(EXPORT / "client.py")!r}, run_name="__main__")
+"""
     result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
-def test_command_explains_itself():
-    result = _run(CLIENT.parent, "--help")
-    assert result.returncode == 0
+    assert (result.returncode, result.stderr) == (0, "")
     assert "chair.glb" in result.stdout and "--one_by_one" in result.stdout
 
 
@@ -771,8 +597,7 @@ def test_command_explains_itself():
         ("--images=views --out=a.glb --version=new", "new"),
         ("--images=views --out=a.glb --version=1 --label=stable", "--label"),
         ("--images=views --out=a.glb --url=localhost:8501", "http://localhost:8501"),
-        ("--images=views --out=a.glb --timeout=-1", "-1"),
-        ("--images=views --out=a.glb --url=http://127.0.0.1:9 --retries=0", "127.0.0.1:9"),
+        ("--images=views --out=a.glb --url=http://127.0.0.1:9 --retries=0", "No answer from 127"),
         ("--images=views --out=a.glb --model=other --url=URL", "Servable not found"),
         ("--images=absent.png --out=a.glb --url=URL", "absent.png"),
         ("--images=empty --out=a.glb --url=URL", "empty"),
@@ -790,3 +615,20 @@ def test_command_says_in_one_line_what_is_wrong(server, views, flags, text, monk
     assert err.startswith("error: ") and err.count("\n") == 1
     assert text in err
     assert sorted(path.name for path in views.iterdir()) == ["empty", "views", "views.npy"]
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize(
+    ("state", "code"), [("AVAILABLE", 0), ("LOADING", 1), ("END", 1), ("refused", 1)]
+)
+def test_the_health_check_of_the_container_tells_an_available_version(server, state, code):
+    server.script = [status_of(state)]
+    compose = (EXPORT / "compose.yaml").read_text()
+    script = " ".join(re.search(r"- -c\n +- >-\n((?: {8}.*\n)+)", compose)[1].split())
+    assert "/127.0.0.1/8501 " in script
+    # Nobody listens to port 9, `discard`.
+    port = 9 if state == "refused" else server.server_port
+    script = script.replace("/8501", f"/{port}")
+    result = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
+    assert result.returncode == code
+    assert server.requests == ([] if state == "refused" else [("/v1/models/r2n2", None)])

@@ -4,7 +4,6 @@ import os
 from types import SimpleNamespace
 
 import pytest
-import serve_process
 import standin_models
 
 
@@ -19,15 +18,15 @@ def served(request):
     """A server that answers for an exported model called r2n2.
 
     The stand-in, or what TF_SERVING_URL names; then TF_SERVING_MODELS is the folder that
-    `python tests/standin/standin_models.py DIR` wrote and that server serves.
-
-    Attributes: `url`, `version` (folder of the version that it serves), `process` (the stand-in's,
-    else None).
+    `python tests/standin/standin_models.py DIR` wrote and that server serves. Gives `url`,
+    `version` (folder of the version that it serves) and `process` (the stand-in's, else None).
     """
     if url := os.environ.get("TF_SERVING_URL"):
         version = os.path.join(os.environ["TF_SERVING_MODELS"], "r2n2", "1")
         yield SimpleNamespace(url=url.rstrip("/"), version=version, process=None)
         return
+    import standin_server
+
     exported = request.getfixturevalue("exported")
-    with serve_process.running(f"--export_dir={exported.folder}") as server:
+    with standin_server.command(f"--export_dir={exported.folder}") as server:
         yield SimpleNamespace(url=server.url, version=exported.version, process=server.process)

@@ -1,129 +1,35 @@
-"""The exported model's signatures, in a process that has TensorFlow alone, as a server has."""
+"""The exported model's signatures, beside what the model itself answers."""
 
 import io
-import subprocess
-import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from r2n2_keras import predict
-from r2n2_keras.config import Config
 from r2n2_keras.data import photos
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.serving import signatures
 
-VIEWS = (1, 2, 3, 5)
-BATCH = 2
-NUM_VIEWS = [2, 5, 1]
 
-# Loads the version, sends it the pictures in a folder, and stores what it answers.
-_ASK = """
-import pathlib, sys
-import numpy as np, tensorflow as tf
-ask = tf.saved_model.load(sys.argv[1]).signatures
-folder = pathlib.Path(sys.argv[2])
-images = np.load(folder / "images.npz")
-answers = {}
-for views in map(int, images.files):
-    pngs = tf.constant(
-        [[(folder / f"{b}-{t}.png").read_bytes() for t in range(views)] for b in range(2)]
-    )
-    answers[f"serving_default-{views}"] = ask["serving_default"](image_bytes=pngs)["occupancy"]
-    answers[f"images-{views}"] = ask["images"](images=tf.constant(images[str(views)]))["occupancy"]
-    answers[f"voxels-{views}"] = [list(packed) for packed in
-        ask["voxels"](image_bytes=pngs)["voxels_bytes"].numpy()]
-    state = tf.constant([b"", b""])
-    for view in range(views):
-        answer = ask["refine"](image_bytes=pngs[:, view], state_bytes=state)
-        state = answer["state_bytes"]
-    answers[f"refine-{views}"] = [list(packed) for packed in answer["voxels_bytes"].numpy()]
-    answers[f"state-{views}"] = [list(packed) for packed in state.numpy()]
-np.savez(folder / "answers.npz", **answers)
-assert not [name for name in sys.modules if name.startswith("r2n2_keras")]
-"""
+def _png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of B-T.png of every kind: colours, sizes, transparency."""
-    folder = tmp_path_factory.mktemp("pictures")
+def pictures():
+    """Five PNG files of each of two objects: colours, sizes, transparency of every kind."""
     rng = np.random.default_rng(0)
-    modes = {"RGBA": 4, "RGB": 3, "LA": 2}
-    for b in range(BATCH):
-        for t, mode in zip(range(max(VIEWS)), [*modes, "RGBA", "RGBA"], strict=True):
-            pixels = rng.integers(0, 256, (60 + 9 * t, 80, modes[mode]), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{b}-{t}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def answers(exported, pictures):
-    """Of a fresh process, and of `model.predict`, to the same: {name: (received, expected)}."""
-    rng = np.random.default_rng(1)
-    shape = exported.model.image_spec.shape
-    images = {str(views): rng.random((BATCH, views, *shape), "float32") for views in VIEWS}
-    np.savez(pictures / "images.npz", **images)
-    # -I: neither the working folder nor PYTHONPATH can bring the package in.
-    command = [sys.executable, "-I", "-c", _ASK, exported.version, str(pictures)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-
-    expected = {}
-    for views in VIEWS:
-        seen = np.stack(
-            [_read(pictures, exported.model.image_spec, b, views) for b in range(BATCH)]
-        )
-        occupancy = exported.model.predict(seen, verbose=0)
-        expected[f"images-{views}"] = exported.model.predict(images[str(views)], verbose=0)
-        for name in ("serving_default", "voxels", "refine", "state"):
-            expected[f"{name}-{views}"] = occupancy
-    with np.load(pictures / "answers.npz") as received:
-        return {name: (received[name], expected[name]) for name in expected}
-
-
-def _read(folder, frame, b, views):
-    files = [folder / f"{b}-{t}.png" for t in range(views)]
-    return photos.read_views([(file.name, file.read_bytes()) for file in files], frame)
-
-
-@pytest.mark.parametrize("views", VIEWS)
-@pytest.mark.parametrize("signature", ["images", "serving_default"])
-def test_a_fresh_process_gives_the_models_answers(answers, signature, views):
-    received, expected = answers[f"{signature}-{views}"]
-    assert received.shape == (BATCH, 32, 32, 32)
-    assert received.dtype == np.float32
-    np.testing.assert_allclose(received, expected, atol=1e-5)
-    assert np.ptp(received) > 1e-3  # an answer, not a constant
-
-
-@pytest.mark.parametrize("views", VIEWS)
-@pytest.mark.parametrize("signature", ["voxels", "refine"])
-def test_voxels_are_the_occupancy_above_the_threshold_bit_by_bit(
-    answers, exported, signature, views
-):
-    received, expected = answers[f"{signature}-{views}"]
-    assert received.shape == (BATCH, 32**3 // 8)
-    _check_voxels(received.astype(np.uint8), expected, exported.threshold)
-
-
-def _check_voxels(packed, occupancy, threshold):
-    voxels = np.unpackbits(packed, axis=-1).reshape(occupancy.shape).astype(bool)
-    is_clear = np.abs(occupancy - threshold) > 1e-5
-    assert is_clear.mean() > 0.9
-    np.testing.assert_array_equal(voxels[is_clear], (occupancy > threshold)[is_clear])
-    assert 0.2 < voxels.mean() < 0.8
-
-
-@pytest.mark.parametrize("views", VIEWS)
-def test_the_state_after_all_views_is_that_of_one_call(answers, exported, views):
-    received, expected = answers[f"state-{views}"]
-    state = [bytes(values.astype(np.uint8)) for values in received]
-    grids = signatures.State(exported.model).from_bytes(tf.constant(state))
-    np.testing.assert_allclose(exported.model.decode(grids), expected, atol=1e-5)
+    channels = (4, 3, 2, 4, 4)
+    return [
+        [
+            _png(rng.integers(0, 256, (60 + 9 * t, 80, count), np.uint8))
+            for t, count in enumerate(channels)
+        ]
+        for _ in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -131,36 +37,74 @@ def loaded(exported):
     return tf.saved_model.load(exported.version).signatures
 
 
+def _predicted(model, pictures):
+    """What the model makes of the views of one object."""
+    named = [("a picture", picture) for picture in pictures]
+    views = photos.read_views(named, model.image_spec)
+    return model.predict(views[None], verbose=0)[0]
+
+
+def _check_occupancy(received, expected):
+    assert received.dtype == tf.float32
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    assert np.ptp(received) > 1e-3  # an answer, not a constant
+
+
+def _check_voxels(packed, occupancy, threshold):
+    packed = np.stack([np.frombuffer(bits, np.uint8) for bits in packed.numpy()])
+    voxels = np.unpackbits(packed, axis=-1).reshape(occupancy.shape).astype(bool)
+    is_clear = np.abs(occupancy - threshold) > 1e-5
+    assert is_clear.mean() > 0.9
+    np.testing.assert_array_equal(voxels[is_clear], (occupancy > threshold)[is_clear])
+    assert 0.2 < voxels.mean() < 0.8
+
+
+@pytest.mark.parametrize("views", [1, 2, 3, 5])
+def test_every_signature_gives_the_models_answer(loaded, exported, pictures, views):
+    model, threshold = exported.model, exported.threshold
+    image_bytes = tf.constant(pictures)[:, :views]
+    expected = np.stack([_predicted(model, own[:views]) for own in pictures])
+    occupancy = loaded["serving_default"](image_bytes=image_bytes)["occupancy"]
+    _check_occupancy(occupancy, expected)
+    packed = loaded["voxels"](image_bytes=image_bytes)["voxels_bytes"]
+    _check_voxels(packed, expected, threshold)
+
+    state = tf.constant([b"", b""])
+    for view in range(views):
+        answer = loaded["refine"](image_bytes=image_bytes[:, view], state_bytes=state)
+        state = answer["state_bytes"]
+    _check_voxels(answer["voxels_bytes"], expected, threshold)
+    # Before thresholding: the state is that of one call.
+    grids = signatures.State(model).from_bytes(state)
+    np.testing.assert_allclose(model.decode(grids), expected, atol=1e-5)
+
+    images = np.random.default_rng(1).random((2, views, *model.image_spec.shape), "float32")
+    occupancy = loaded["images"](images=tf.constant(images))["occupancy"]
+    _check_occupancy(occupancy, model.predict(images, verbose=0))
+
+
 def test_padded_answers_each_object_by_its_own_views(loaded, exported, pictures):
-    ask = loaded["padded"]
-    files = [[pictures / f"{b % 2}-{t}.png" for t in range(5)] for b in range(3)]
-    contents = [[file.read_bytes() for file in row] for row in files]
-    expected = np.concatenate(
-        [
-            exported.model.predict(
-                _read(pictures, exported.model.image_spec, b % 2, n)[None], verbose=0
-            )
-            for b, n in enumerate(NUM_VIEWS)
-        ]
-    )
+    objects, num_views = [*pictures, pictures[0]], [2, 5, 1]
+    expected = [
+        _predicted(exported.model, own[:n]) for own, n in zip(objects, num_views, strict=True)
+    ]
     # The third is what TensorFlow Serving's own padding puts there: a batch's first element.
-    for filling in (b"", b"garbage", contents[0][0], None):
+    for filling in (b"", b"garbage", objects[0][0], None):
         filled = [
             [own if t < n or filling is None else filling for t, own in enumerate(row)]
-            for row, n in zip(contents, NUM_VIEWS, strict=True)
+            for row, n in zip(objects, num_views, strict=True)
         ]
-        answer = ask(image_bytes=tf.constant(filled), num_views=tf.constant(NUM_VIEWS))
-        packed = np.stack([np.frombuffer(v, np.uint8) for v in answer["voxels_bytes"].numpy()])
-        _check_voxels(packed, expected, exported.threshold)
+        answer = loaded["padded"](image_bytes=tf.constant(filled), num_views=tf.constant(num_views))
+        _check_voxels(answer["voxels_bytes"], np.stack(expected), exported.threshold)
 
 
 def test_signatures_are_those_of_the_contract(loaded):
+    def described(specs):
+        return {name: (spec.dtype, spec.shape.as_list()) for name, spec in specs.items()}
+
     specs = {
-        name: (
-            {n: (s.dtype, s.shape.as_list()) for n, s in f.structured_input_signature[1].items()},
-            {n: (s.dtype, s.shape.as_list()) for n, s in f.structured_outputs.items()},
-        )
-        for name, f in loaded.items()
+        name: (described(one.structured_input_signature[1]), described(one.structured_outputs))
+        for name, one in loaded.items()
     }
     pictures = {"image_bytes": (tf.string, [None, None])}
     occupancy = {"occupancy": (tf.float32, [None, 32, 32, 32])}
@@ -175,13 +119,7 @@ def test_signatures_are_those_of_the_contract(loaded):
     }
 
 
-def _png():
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), (90, 120, 30)).save(file, "PNG")
-    return file.getvalue()
-
-
-PNG = _png()
+PNG = _png(np.full((64, 64, 3), 99, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -221,48 +159,8 @@ def test_states_of_another_model_or_of_no_numbers_are_refused(exported):
         state.from_bytes(tf.constant([ours, not_finite]))
 
 
-def test_states_travel_unchanged(exported):
-    state = signatures.State(exported.model)
-    rng = np.random.default_rng(2)
-    grids = [
-        rng.normal(size=(3, *g.shape[1:])).astype("f") for g in exported.model.initial_state(1)
-    ]
-    packed = state.to_bytes(grids)
-    naive = [b"".join(grid[b].astype("<f4").tobytes() for grid in grids) for b in range(3)]
-    assert [one[signatures.FINGERPRINT_BYTES :] for one in packed.numpy()] == naive
-    for received, expected in zip(state.from_bytes(packed), grids, strict=True):
-        np.testing.assert_array_equal(received, expected)
-
-
 @pytest.mark.parametrize("edge", [1, 2, 3, 8])
 def test_bits_are_packed_as_numpy_packs_them(edge):
     voxels = np.random.default_rng(edge).random((2, edge, edge, edge)) > 0.5
     packed = signatures.pack_bits(tf.constant(voxels)).numpy()
     assert list(packed) == [np.packbits(grid).tobytes() for grid in voxels]
-
-
-def test_what_a_network_expects_to_see_is_what_it_is_shown(pictures, tmp_path):
-    """By the signature and by `predict`, from the network's own file."""
-    shades = []
-    for spec in ({}, {"background": 0, "alpha": "threshold"}):
-        keras.utils.set_random_seed(0)
-        model = R2N2.from_preset("tiny", **spec)
-        views = _read(pictures, model.image_spec, 0, 5)
-        expected = model.predict(views[None], verbose=0)[0]
-        shades.append(views)
-
-        described = signatures.signatures_of(model, threshold=0.5)
-        contents = [[(pictures / f"0-{t}.png").read_bytes() for t in range(5)]]
-        answer = described["serving_default"].answer(tf.constant(contents))
-        np.testing.assert_allclose(answer["occupancy"][0], expected, atol=1e-5)
-
-        model.save(tmp_path / "model.keras")
-        images = tuple(str(pictures / f"0-{t}.png") for t in range(5))
-        predict.main(
-            Config(
-                model_file=str(tmp_path / "model.keras"), images=images, out=str(tmp_path / "out")
-            )
-        )
-        with np.load(tmp_path / "out" / "prediction.npz") as arrays:
-            np.testing.assert_allclose(arrays["occupancy"], expected, atol=1e-5)
-    assert np.abs(shades[0] - shades[1]).max() > 0.5

@@ -1,19 +1,23 @@
 """The server on a socket: what it answers besides predictions, and what it puts up with."""
 
+import concurrent.futures
 import gzip
 import json
 import re
-import threading
 import time
 import zlib
 
+import hypothesis
+import numpy as np
 import pytest
 import standin_models
 import standin_server
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from standin_server import ask, connect, predict, read_all, until
 
-from r2n2_keras.standin import http_server
+from r2n2_keras.standin import http_server, rest
 
 GOOD = b'{"instances": [1.0]}'
 PATH = "/v1/models/m:predict"
@@ -23,11 +27,12 @@ POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\n"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    standin_models.half_plus(folder / "m" / "7")
-    standin_models.slow(folder / "slow" / "1")
-    standin_models.strings(folder / "s" / "1")
+    standin_models.write(folder / "m" / "7", "default")
+    for name, model in (("slow", "slow"), ("s", "strmodel"), ("multi", "multi")):
+        standin_models.write(folder / name / "1", model)
     standin_models.table(folder / "table" / "1")
-    standin_models.identity(folder / "any" / "1", tf.string)
+    for name, dtype in (("any", tf.string), ("bf16", tf.bfloat16), ("uint8", tf.uint8)):
+        standin_models.identity(folder / name / "1", dtype)
     paths = {path.name: path for path in folder.iterdir()}
     standin_models.write_config(folder, {**paths, "a model": folder / "m"})
     return folder
@@ -49,14 +54,11 @@ def port(folder):
         ("POST", f"{PATH}/", 400, f"Malformed request: POST {PATH}/"),
         ("POST", "/v1/models/m:classify", 501, "This stand-in knows no classify; ask for predict."),
         ("GET", "/v1/models/m?a=1", 404, "Could not find any versions of model m?a=1"),
-        ("GET", "/v1/models/m/versions/8", 404, "Could not find version 8 of model m"),
         ("GET", "/v1/models/", 400, "Malformed request: GET /v1/models/"),
         ("GET", "/v1/models/no/metadata", 404, "Servable not found for request: Latest(no)"),
         ("GET", "/v1/models/m/labels/L/metadata", 400, "Unrecognized servable version label: L"),
         ("POST", "/v1/models/m/labels/a%20b:predict", 400,
          "Unrecognized servable version label: a b"),
-        ("POST", "/v1/models/no%20one:predict", 404,
-         "Servable not found for request: Latest(no one)"),
         ("POST", f"/v1/models/m/versions/{2**63}:predict", 400,
          f"Expected a version of at most {2**63 - 1}, received {2**63}."),
     ],
@@ -67,23 +69,23 @@ def test_what_is_refused(port, method, path, status, message):
     assert json.loads(content) == {"error": message}
 
 
-@pytest.mark.parametrize("method, status", [("HEAD", 400), ("TRACE", 400)])
-def test_methods(port, method, status):
-    assert ask(port, method, "/v1/models/m")[0] == status
+NONE = "Expected one of the signatures serving_default, received __saved_model_init_op."
 
 
 @pytest.mark.parametrize(
-    "path",
+    "model, body, status, answer",
     [
-        "/V1/Models/m:predict",
-        "/v1/models/%6d:predict",
-        "/v1/models/a%20model:predict",
-        "/v1/models/m/versions/007:predict",
+        ("%6d", GOOD, 200, {"predictions": [2.5]}),
+        ("a%20model", GOOD, 200, {"predictions": [2.5]}),
+        ("m/versions/007", GOOD, 200, {"predictions": [2.5]}),
+        ("m/VERSIONS/7", GOOD, 200, {"predictions": [2.5]}),
+        ("table", {"instances": ["b", "z"]}, 200, {"predictions": [2, -1]}),  # is initialised
+        ("m", {"signature_name": "__saved_model_init_op", "instances": [1]}, 400, {"error": NONE}),
     ],
 )
-def test_names_of_a_model(port, path):
-    status, _, content = ask(port, "POST", path, GOOD, {"Content-Type": "text/nonsense"})
-    assert (status, json.loads(content)) == (200, {"predictions": [2.5]})
+def test_names(port, model, body, status, answer):
+    headers = {"Content-Type": "text/nonsense"}
+    assert predict(port, body, model, headers) == (status, answer)
 
 
 def test_metadata(port):
@@ -92,28 +94,15 @@ def test_metadata(port):
     assert status == 200
     assert answer["model_spec"] == {"name": "m", "signature_name": "", "version": "7"}
     signatures = answer["metadata"]["signature_def"]["signature_def"]
-    initial = signatures.pop("__saved_model_init_op")
+    initial = signatures["__saved_model_init_op"]
     assert initial["method_name"] == ""
     assert initial["outputs"]["__saved_model_init_op"]["dtype"] == "DT_INVALID"
     default = signatures["serving_default"]
     assert default["method_name"] == "tensorflow/serving/predict"
     assert default["defaults"] == {}
-    assert default["inputs"]["x"]["dtype"] == "DT_FLOAT"
-    assert default["inputs"]["x"]["tensor_shape"]["dim"] == [
-        {"name": "", "size": "-1"},
-        {"name": "", "size": "1"},
-    ]
+    taken, edges = default["inputs"]["x"], [{"name": "", "size": "-1"}, {"name": "", "size": "1"}]
+    assert (taken["dtype"], taken["tensor_shape"]["dim"]) == ("DT_FLOAT", edges)
     assert ask(port, "GET", "/v1/models/m/Metadata")[2] == ask(port, "GET", "/v1/models/m")[2]
-
-
-def test_a_signature_that_takes_nothing(port):
-    body = {"signature_name": "__saved_model_init_op", "instances": [1]}
-    message = "Expected one of the signatures serving_default, received __saved_model_init_op."
-    assert predict(port, body) == (400, {"error": message})
-
-
-def test_tables_are_initialised(port):
-    assert predict(port, {"instances": ["b", "z"]}, "table") == (200, {"predictions": [2, -1]})
 
 
 def test_tensors_of_any_shape(port):
@@ -132,11 +121,8 @@ def test_cors(folder, port):
     origin = {"Origin": "http://example.org"}
     allow = "Access-Control-Allow-Origin"
     with standin_server.running(folder / "m", enable_cors_support=True) as serving:
-        for method, body, status in (
-            ("OPTIONS", None, 200),
-            ("POST", GOOD, 200),
-            ("POST", b"", 400),
-        ):
+        asked = [("OPTIONS", None, 200), ("POST", GOOD, 200), ("POST", b"", 400)]
+        for method, body, status in asked:
             found, headers, _ = ask(serving.port, method, PATH, body, origin)
             assert (found, headers[allow]) == (status, "*")
         assert ask(serving.port, "OPTIONS", "/v1/x", None, {"Origin": "file://"})[0] == 400
@@ -146,25 +132,24 @@ def test_cors(folder, port):
 
 
 def test_prometheus(port):
-    def value(line):
-        _, headers, content = ask(port, "GET", "/metrics")
-        assert headers["Content-Type"].startswith("text/plain")
-        found = re.search(rf"^{re.escape(line)} (\S+)$", content.decode(), re.MULTILINE)
-        return float(found[1]) if found else 0
-
     counts = [
         ':tensorflow:serving:request_count{model_name="m",status="OK"}',
         ':tensorflow:serving:request_count{model_name="m",status="INVALID_ARGUMENT"}',
         ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="m"}',
         ':tensorflow:serving:runtime_latency_count{API="Predict",model_name="m",runtime="TF1"}',
     ]
-    before = [value(line) for line in counts]
-    predict(port, GOOD)
-    predict(port, b"{")
-    predict(port, GOOD, "unheard-of")
-    after = [value(line) for line in counts]
-    assert [a - b for a, b in zip(after, before, strict=True)] == [1, 1, 2, 1]
-    _, _, content = ask(port, "GET", "/metrics")
+
+    def look():
+        _, headers, content = ask(port, "GET", "/metrics")
+        assert headers["Content-Type"].startswith("text/plain")
+        values = dict(line.rsplit(" ", 1) for line in content.decode().splitlines())
+        return content, np.array([float(values.get(count, 0)) for count in counts])
+
+    _, before = look()
+    for body, model in ((GOOD, "m"), (b"{", "m"), (GOOD, "unheard-of")):
+        predict(port, body, model)
+    content, after = look()
+    assert (after - before).tolist() == [1, 1, 2, 1]
     assert b"# TYPE :tensorflow:serving:request_count counter\n" in content
     assert b"# TYPE :tensorflow:serving:request_latency histogram\n" in content
     assert b'le="708235.0"' in content
@@ -177,11 +162,10 @@ def test_too_large_a_body(port):
     assert (status, "Expected at most 1048576 bytes" in answer["error"]) == (400, True)
     # One that says that it is larger still is refused before it is sent.
     chunked = b"Transfer-Encoding: chunked\r\n\r\n" + 17 * (b"10000\r\n" + b" " * 2**16 + b"\r\n")
-    for rest in (b"Content-Length: 99999999999\r\n\r\n", chunked):
+    for declared in (b"Content-Length: 99999999999\r\n\r\n", chunked):
         with connect(port) as connection:
-            connection.sendall(POST + rest)
+            connection.sendall(POST + declared)
             assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
-    assert predict(port, GOOD)[0] == 200
 
 
 def test_expectations(port):
@@ -242,17 +226,6 @@ def test_clients_that_go_away(port):
     assert predict(port, GOOD)[0] == 200
 
 
-def test_pipelining(port):
-    request = POST + b"Content-Length: 20\r\n\r\n" + GOOD
-    last = b"GET /v1/models/m HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-    with connect(port) as connection:
-        connection.sendall(request * 20 + last)
-        received = read_all(connection)
-    assert received.count(b"HTTP/1.1 200 OK") == 21
-    assert received.count(b"2.5") == 20
-    assert received.rstrip().endswith(b"}")
-
-
 def test_slow_clients_are_left(folder):
     head = POST + b"Content-Length: 20\r\n\r\n"
     with standin_server.running(folder / "m", timeout_in_ms=400) as serving:
@@ -272,35 +245,29 @@ def test_slow_clients_are_left(folder):
 def test_too_many_and_too_late(folder):
     long = json.dumps({"instances": [20_000_000]}).encode()
     flags = {"max_requests": 4, "num_threads": 1, "timeout_in_ms": 1500}
-    statuses = []
-    with standin_server.running(folder / "models.config", **flags) as serving:
-
-        def send():
-            statuses.append(predict(serving.port, long, "slow")[0])
-
-        clients = [threading.Thread(target=send) for _ in range(4)]
-        for client in clients:
-            client.start()
+    with (
+        standin_server.running(folder / "models.config", **flags) as serving,
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+    ):
+        late = [pool.submit(predict, serving.port, long, "slow") for _ in range(4)]
         until(lambda: serving.server._places == 0)
         assert predict(serving.port, GOOD)[0] == 429
         # What needs no thread is answered all the same.
         assert ask(serving.port, "GET", "/v1/models/m")[0] == 200
-        for client in clients:
-            client.join()
-        assert statuses == [504] * 4
+        assert [one.result()[0] for one in late] == [504] * 4
         until(lambda: serving.server._places == 4)
         assert predict(serving.port, GOOD)[0] == 200
 
 
 def test_bodies_that_take_too_much_memory_together(folder, monkeypatch):
     monkeypatch.setattr(http_server, "_HELD", 0)  # then four of the largest
-    head = POST + b"Content-Length: %d\r\n\r\n" % 2**20
+    part = POST + b"Content-Length: %d\r\n\r\n" % 2**20 + bytes(900_000)
     with standin_server.running(folder / "m") as serving:
         connections = [connect(serving.port) for _ in range(5)]
         for connection in connections[:4]:
-            connection.sendall(head + bytes(900_000))
+            connection.sendall(part)
         until(lambda: serving.server._held == 4 * 900_000)
-        connections[4].sendall(head + bytes(900_000))
+        connections[4].sendall(part)
         assert connections[4].recv(100).startswith(b"HTTP/1.1 429 ")
         for connection in connections:
             connection.close()
@@ -318,3 +285,56 @@ def test_a_client_that_does_not_read(folder):
                 for _ in range(100):
                     connection.sendall(head % len(body) + body)
         assert predict(serving.port, GOOD)[0] == 200
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(10**25), 10**25), st.floats(),
+        st.text(max_size=5), st.just({"b64": "AA=="}), st.just({"b64": "!"}),
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["x", "s", "int_tensor", "str_tensor", "b64", ""]), inner)
+    ),
+    max_leaves=10,
+)  # fmt: skip
+REQUESTS = st.dictionaries(st.sampled_from(["instances", "inputs", "zzz"]), VALUES, max_size=2)
+MODELS = st.sampled_from(["m", "multi", "s", "bf16", "uint8", "none"])
+SIGNATURES = st.sampled_from(["", "none", "__saved_model_init_op"])
+
+
+def _check_status(port, model, body, **headers):
+    status, answer = predict(port, body, model, headers)
+    assert status in (200, 400, 404, 501), answer
+    assert status != 501 or model == "bf16"
+    assert (status == 200) == ("error" not in answer)
+
+
+@hypothesis.settings(max_examples=300)
+@given(MODELS, SIGNATURES, REQUESTS)
+def test_any_document(port, model, signature, request):
+    request = {**request, **({"signature_name": signature} if signature else {})}
+    _check_status(port, model, request)
+
+
+@given(st.binary(max_size=60), st.sampled_from(["", "gzip"]))
+def test_any_bytes(port, body, encoding):
+    _check_status(port, "m", body, **{"Content-Encoding": encoding})
+
+
+@given(st.integers(0, 60), st.integers(0, 255))
+def test_one_wrong_byte(port, at, byte):
+    body = bytearray(b'{"instances": [{"int_tensor": 1, "str_tensor": "a\\u00e9"}]}')
+    body[at % len(body)] = byte
+    _check_status(port, "multi", bytes(body))
+
+
+@given(st.text(max_size=30), st.sampled_from(["GET", "POST"]))
+def test_any_path(text, method):
+    for path in (f"/v1/{text}", f"/v1/models/{text}", f"/v1/models/{text}:predict"):
+        try:
+            route = rest.parse_route(method, path)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            continue
+        assert route.verb == "predict" if method == "POST" else route.verb in ("status", "metadata")
+        assert route.model

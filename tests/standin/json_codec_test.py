@@ -22,15 +22,11 @@ LEAVES = st.one_of(
     st.builds(lambda b: {"b64": base64.b64encode(b).decode()}, st.binary(max_size=4)),
 )
 NESTED = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3), max_leaves=12)
+ROWS = st.dictionaries(st.sampled_from("ab"), NESTED | st.integers(0, 3), max_size=2)
 
 
 def _feeds(text, **inputs):
     return json_codec.feeds(json_codec.parse(text.encode()), inputs)[1]
-
-
-def _parsed(text):
-    """What a text stands for as the value of a key that has no meaning."""
-    return json_codec.parse(b'{"a": ' + text + b"}")["a"]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +42,8 @@ def test_what_is_no_request(text):
 def test_what_is_taken():
     for text in (b'{"a": [1]} x', b'\xef\xbb\xbf{"a": [1]}{', b'{"a": [1]}\x00'):
         assert json_codec.parse(text) == {"a": [1]}
-    assert repr(_parsed(b"[NaN, Inf, -Infinity]")) == "[nan, inf, -inf]"
-    assert repr(_parsed(b"[18446744073709551616, 1, 1.0]")) == f"[{2.0**64}, 1, 1.0]"
+    numbers = json_codec.parse(b'{"a": [NaN, Inf, -Infinity, 18446744073709551616, 1, 1.0]}')
+    assert repr(numbers["a"]) == f"[nan, inf, -inf, {2.0**64}, 1, 1.0]"
 
 
 def _plain(value, dtype):
@@ -58,22 +54,20 @@ def _plain(value, dtype):
             return None
         return np.stack(parts) if parts else np.zeros(0, dtype.as_numpy_dtype)
     if dtype == tf.string:
-        fits = type(value) in (str, dict)
-    elif dtype == tf.bool:
+        if type(value) not in (str, dict):
+            return None
+        found = np.empty((), object)
+        found[()] = base64.b64decode(value["b64"]) if type(value) is dict else value.encode()
+        return found
+    if dtype == tf.bool:
         fits = type(value) is bool
     elif dtype.is_integer:
         least, most = (dtype.min, dtype.max) if dtype.size > 4 else (-(2**31), 2**31 - 1)
         fits = type(value) is int and least <= value <= most
     else:
         fits = type(value) in (int, float)
-    if not fits:
-        return None
-    if dtype == tf.string:
-        found = np.empty((), object)
-        found[()] = base64.b64decode(value["b64"]) if type(value) is dict else value.encode()
-        return found
     wide = np.uint64 if type(value) is int and value >= 2**63 else None
-    return np.array(value, wide).astype(dtype.as_numpy_dtype)
+    return np.array(value, wide).astype(dtype.as_numpy_dtype) if fits else None
 
 
 @given(
@@ -92,11 +86,7 @@ def test_a_tensor_is_made_exactly_where_each_value_fits(value, dtype):
         assert values.tolist() == expected.reshape(-1).tolist()
 
 
-@given(
-    st.lists(
-        st.dictionaries(st.sampled_from("ab"), NESTED | st.integers(0, 3), max_size=2), min_size=1
-    )
-)
+@given(st.lists(ROWS, min_size=1))
 def test_rows_of_objects_are_columns(instances):
     inputs = {"a": tf.int32, "b": tf.int32}
     expected = None
@@ -118,7 +108,6 @@ def test_rows_of_objects_are_columns(instances):
         ("int8", "[200]", [-56]),
         ("uint32", "[4294967295]", [2**32 - 1]),
         ("float32", "[1e39, -1e39, 16777217, 1]", [math.inf, -math.inf, 2**24, 1]),
-        ("float64", "[16777217, 1e39]", [16777217, 1e39]),
         ("string", '["é", {"b64": "/w=="}, {"b64": " /\\nw "}]', ["é".encode(), b"\xff", b"\xff"]),
         ("string", '["\\u0000a\\u0000", {"b64": ""}]', [b"\0a\0", b""]),
         ("bfloat16", "[]", []),
@@ -137,10 +126,6 @@ def test_values_that_fit(dtype, text, expected):
         ("uint8", "2147483648", "2147483648"),
         ("uint32", "-1", "-1"),
         ("uint64", "18446744073709551616", "1.84"),
-        ("int32", "true", "True"),
-        ("bool", "1", "1"),
-        ("string", "1", "1"),
-        ("float64", '"a"', "'a'"),
         ("string", '[{"b64": 1}]', "{'b64': 1}"),
         ("string", '[{"b64": "a-_b"}]', "{'b64': 'a-_b'}"),
         ("string", '{"b64": "a"}', "{'b64': 'a'}"),
@@ -156,15 +141,14 @@ def test_values_that_do_not_fit(dtype, text, received):
         assert len(error.value.message) < 100
 
 
-def test_types_that_json_has_nothing_for():
-    for dtype in (tf.uint16, tf.half, tf.bfloat16):
-        with pytest.raises(tf.errors.UnimplementedError, match=f"x is {dtype.name}"):
-            _feeds('{"inputs": 1}', x=dtype)
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"x is {dtype.name}"):
-            _feeds('{"instances": [1]}', x=dtype)
-        values = np.zeros(1, dtype.as_numpy_dtype)
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"y is {dtype.name}"):
-            json_codec.predictions({"y": (values, (1,))}, True)
+@pytest.mark.parametrize("dtype", [tf.uint16, tf.half, tf.bfloat16])
+def test_types_that_json_has_nothing_for(dtype):
+    with pytest.raises(tf.errors.UnimplementedError, match=f"x is {dtype.name}"):
+        _feeds('{"inputs": 1}', x=dtype)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"x is {dtype.name}"):
+        _feeds('{"instances": [1]}', x=dtype)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"y is {dtype.name}"):
+        json_codec.predictions({"y": (np.zeros(1, dtype.as_numpy_dtype), (1,))}, True)
 
 
 def test_more_lists_than_can_be_meant():
@@ -210,14 +194,14 @@ def test_texts_of_many_floats():
 )
 def test_tensors_come_back(shape, kind, rows):
     rng = np.random.default_rng(sum(shape))
-    dtype, size = tf.string, math.prod(shape)
+    size, name, dtype = math.prod(shape), "y", tf.string
     values = np.empty(size, object)
-    if kind in ("S", "b"):
-        values[:] = [rng.bytes(3) if kind == "b" else b'a"\n' for _ in range(size)]
+    if kind == "b":
+        values[:], name = [rng.bytes(3) for _ in range(size)], "y_bytes"
+    elif kind == "S":
+        values[:] = [b'a"\n'] * size
     else:
-        values = (100 * rng.normal(size=size)).astype(kind)
-        dtype = tf.as_dtype(kind)
-    name = "y_bytes" if kind == "b" else "y"
+        values, dtype = (100 * rng.normal(size=size)).astype(kind), tf.as_dtype(kind)
     answer = json.loads(json_codec.predictions({name: (values, tuple(shape))}, rows))
     found = answer["predictions" if rows else "outputs"]
     back, back_shape = json_codec.feeds({"inputs": found}, {"x": dtype})[1]["x"]

@@ -16,85 +16,49 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-DEFAULT_VERSION = 123
-LABEL = "Version_Label"
+
+def _slow(n):
+    # Counts to its input, which takes about as many microseconds.
+    end = tf.reduce_max(n)
+    return {"y": n + 0 * tf.while_loop(lambda i: i < end, lambda i: [i + 1], [0])[0]}
 
 
-def _function(function, **inputs):
+_ONE = {"x": ((None, 1), tf.float32)}
+_ANY = {"x": ((None,), tf.float32)}
+# What each model of the vectors answers, and the shape and type of each of its inputs.
+_MODELS = {
+    "default": (lambda x: {"y": 0.5 * x + 2}, _ONE),
+    "saved_model_half_plus_three": (lambda x: {"y": 0.5 * x + 3}, _ONE),
+    "multi": (
+        lambda int_tensor, str_tensor: {"int_tensor": int_tensor, "str_tensor": str_tensor},
+        {"int_tensor": (None, tf.int32), "str_tensor": (None, tf.string)},
+    ),
+    "strmodel": (lambda s: {"s_bytes": s}, {"s": ((None,), tf.string)}),
+    "bf16": (lambda x: {"y": x + 0}, {"x": (None, tf.bfloat16)}),
+    "bf16out": (lambda x: {"y": tf.cast(x, tf.bfloat16)}, _ANY),
+    "scalarout": (lambda x: {"y": x + 0, "c": tf.constant(1.0)}, _ANY),
+    "batchout": (lambda x: {"a": x + 0, "b": tf.transpose(x)}, {"x": ((None, 3), tf.float32)}),
+    "slow": (_slow, {"n": ((None,), tf.int32)}),
+}
+
+
+def _save(folder, function, inputs, module=None):
     specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
-    return tf.function(function, input_signature=specs)
+    traced = tf.function(function, input_signature=specs)
+    tf.saved_model.save(module or tf.Module(), str(folder), signatures={"serving_default": traced})
 
 
-def _save(folder, **signatures):
-    module = tf.Module()
-    tf.saved_model.save(module, str(folder), signatures=signatures)
-    return folder
-
-
-def half_plus(folder, offset=2.0):
-    """y = x / 2 + offset."""
-    function = _function(lambda x: {"y": 0.5 * x + offset}, x=((None, 1), tf.float32))
-    return _save(folder, serving_default=function)
-
-
-def multi(folder):
-    """Two inputs that come out as they went in."""
-    return _save(
-        folder,
-        serving_default=_function(
-            lambda int_tensor, str_tensor: {
-                "int_tensor": tf.identity(int_tensor),
-                "str_tensor": tf.identity(str_tensor),
-            },
-            int_tensor=(None, tf.int32),
-            str_tensor=(None, tf.string),
-        ),
-    )
-
-
-def strings(folder):
-    """Strings that come out as bytes."""
-    function = _function(lambda s: {"s_bytes": tf.identity(s)}, s=((None,), tf.string))
-    return _save(folder, serving_default=function)
+def write(folder, name):
+    _save(folder, *_MODELS[name])
 
 
 def identity(folder, dtype):
-    """One input of any shape that comes out as it went in."""
-    return _save(
-        folder, serving_default=_function(lambda x: {"y": tf.identity(x)}, x=(None, dtype))
-    )
+    _save(folder, lambda x: {"y": tf.identity(x)}, {"x": (None, dtype)})
 
 
-def bfloat16_output(folder):
-    """A type that has no JSON."""
-    function = _function(lambda x: {"y": tf.cast(x, tf.bfloat16)}, x=((None,), tf.float32))
-    return _save(folder, serving_default=function)
-
-
-def scalar_output(folder):
-    """An output without a batch axis."""
-    function = _function(
-        lambda x: {"y": tf.identity(x), "c": tf.constant(1.0)}, x=((None,), tf.float32)
-    )
-    return _save(folder, serving_default=function)
-
-
-def batch_output(folder):
-    """Outputs of different batch sizes."""
-    function = _function(
-        lambda x: {"a": tf.identity(x), "b": tf.transpose(x)}, x=((None, 3), tf.float32)
-    )
-    return _save(folder, serving_default=function)
-
-
-def slow(folder):
-    """Counts to its input, which takes about as many microseconds."""
-
-    def count(n):
-        end = tf.reduce_max(n)
-        return {"y": n + 0 * tf.while_loop(lambda i: i < end, lambda i: [i + 1], [0])[0]}
-
-    return _save(folder, serving_default=_function(count, n=((None,), tf.int32)))
+def constant(folder, value):
+    """Answers `value` whatever it is asked, to tell versions apart."""
+    _save(folder, lambda x: {"y": 0 * x + float(value)}, _ANY)
 
 
 def table(folder):
@@ -102,53 +66,18 @@ def table(folder):
     module = tf.Module()
     names = tf.lookup.KeyValueTensorInitializer(["a", "b"], [1, 2], tf.string, tf.int64)
     module.table = tf.lookup.StaticHashTable(names, -1)
-    function = _function(lambda s: {"y": module.table.lookup(s)}, s=((None,), tf.string))
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
-    return folder
-
-
-def constant(folder, value):
-    """Answers `value` whatever it is asked, to tell versions apart."""
-    function = _function(lambda x: {"y": 0 * x + float(value)}, x=((None,), tf.float32))
-    return _save(folder, serving_default=function)
-
-
-def write_warmup(folder, inputs=None, garbage=b"", signature=""):
-    """Writes a warm-up request, or a record of `garbage`, into a version."""
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    extra = Path(folder, "assets.extra")
-    extra.mkdir(exist_ok=True)
-    log = prediction_log_pb2.PredictionLog()
-    request = log.predict_log.request
-    request.model_spec.signature_name = signature
-    for name, value in (inputs or {}).items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        writer.write(garbage or log.SerializeToString())
+    _save(folder, lambda s: {"y": module.table.lookup(s)}, {"s": ((None,), tf.string)}, module)
 
 
 def write_all(folder):
     """Writes the models of the vectors, models.config and monitoring.config."""
     folder = Path(folder)
-    half_plus(folder / "default" / str(DEFAULT_VERSION))
-    half_plus(folder / "saved_model_half_plus_three" / "1", 3.0)
-    multi(folder / "multi" / "1")
-    strings(folder / "strmodel" / "1")
-    identity(folder / "bf16" / "1", tf.bfloat16)
-    bfloat16_output(folder / "bf16out" / "1")
-    scalar_output(folder / "scalarout" / "1")
-    batch_output(folder / "batchout" / "1")
-    table(folder / "table" / "1")
-    slow(folder / "slow" / "1")
-    for dtype in (tf.uint8, tf.int64, tf.uint64, tf.bool, tf.float64):
-        identity(folder / dtype.name / "1", dtype)
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    write_config(folder, {name: folder / name for name in names}, {"default": {LABEL: 123}})
-    path = "/monitoring/prometheus/metrics"
-    (folder / "monitoring.config").write_text(
-        f'prometheus_config {{ enable: true, path: "{path}" }}'
-    )
+    for name in _MODELS:
+        write(folder / name / ("123" if name == "default" else "1"), name)
+    paths = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    write_config(folder, paths, {"default": {"Version_Label": 123}})
+    page = 'enable: true, path: "/monitoring/prometheus/metrics"'
+    (folder / "monitoring.config").write_text(f"prometheus_config {{ {page} }}")
     return folder
 
 
@@ -164,11 +93,11 @@ def write_config(folder, paths, labels=None, policies=None):
         entries.append(f"config {{ {entry} }}")
     part = Path(folder, "models.config.part")
     part.write_text(f"model_config_list {{ {' '.join(entries)} }}")
-    return os.replace(part, Path(folder, "models.config")) or Path(folder, "models.config")
+    return part.rename(part.with_suffix(""))
 
 
 def r2n2(folder):
-    """Exports a fresh `tiny` with a threshold that half of its occupancies exceed.
+    """Exports a fresh `tiny` with a background of its own and a threshold that half exceeds.
 
     Returns:
         `model`, `threshold`, `folder` (of the versions) and `version` (the folder of 1).
@@ -176,18 +105,15 @@ def r2n2(folder):
     from r2n2_keras.model.r2n2 import R2N2
     from r2n2_keras.serving import version_folder
 
-    model = R2N2.from_preset("tiny")
+    model = R2N2.from_preset("tiny", background=0, alpha="threshold")
     images = np.random.default_rng(0).random((4, 3, *model.image_spec.shape), "float32")
     threshold = float(np.median(model.predict(images, verbose=0)))
-    version = version_folder.export_version(
-        model, str(folder), threshold=threshold, card="# A card\n"
-    )
+    card = "# A card\n"
+    version = version_folder.export_version(model, str(folder), threshold=threshold, card=card)
     return SimpleNamespace(model=model, threshold=threshold, folder=str(folder), version=version)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python tests/standin/standin_models.py DIR")
     target = Path(sys.argv[1])
     r2n2(target / "r2n2")
     print(f"Wrote {write_all(target)}")

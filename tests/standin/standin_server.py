@@ -1,10 +1,13 @@
-"""Runs the server in a thread of the test's process, and asks it."""
+"""Runs the server, in a thread of the test's process or by the `serve` command, and asks it."""
 
 import asyncio
 import contextlib
 import http.client
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -55,15 +58,30 @@ def running(source, metrics_path="/metrics", **flags):
         models.stop()
 
 
-def ask(port, method, path, body=None, headers=None):
-    """Status, headers and body of one exchange."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+@contextlib.contextmanager
+def command(*flags, stderr=None):
+    """The command on a free port until the block ends; gives `url`, `greeting` and `process`."""
+    command = [sys.executable, "-m", "r2n2_keras.serve", "--rest_api_port=0", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
+        for line in process.stdout:
+            if found := re.search(r"http://[\d.]+:\d+", line):
+                break
+        else:
+            raise AssertionError(f"the server ended with {process.wait()}")
+        yield SimpleNamespace(url=found[0], greeting=line, process=process)
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
+
+
+def ask(port, method, path, body=None, headers=None, host=HOST):
+    """Status, headers and body of one exchange."""
+    with contextlib.closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
-    finally:
-        connection.close()
 
 
 def predict(port, body, model="m", headers=None):
@@ -84,7 +102,6 @@ def states(port, model="m"):
 
 
 def connect(port):
-    """A bare connection."""
     return socket.create_connection((HOST, port), timeout=30)
 
 
@@ -98,7 +115,6 @@ def read_all(connection):
 
 
 def until(condition, seconds=20):
-    """Waits until `condition` holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
