@@ -62,7 +62,9 @@ def test_views_one_by_one_come_to_the_state_that_all_together_make(ask, loaded, 
     assert (voxels != ask.voxels(pictures)).mean() < 1e-3
 
 
-def test_three_real_renderings_travel_light(served, real_data):
+@pytest.fixture(scope="module")
+def travelled(served, real_data):
+    """For three views of each real object: bytes that the client sends, bytes of the answer."""
     sizes = []
 
     class Measured(client.Client):
@@ -72,12 +74,23 @@ def test_three_real_renderings_travel_light(served, real_data):
             return answer
 
     with Measured(served.url) as ask:
-        for folder in real_data.glob("ShapeNetRendering/*/*/rendering"):
+        for folder in sorted(real_data.glob("ShapeNetRendering/*/*/rendering")):
             ask.voxels([folder / f"0{n}.png" for n in range(3)])
-    *others, heaviest = sorted(sent for sent, _ in sizes)
-    assert len(others) > 3 and max(received for _, received in sizes) < 6_000
-    # 30 KB is the aim, which one object misses.
-    assert others[-1] < 30_000 < heaviest < 32_000
+    assert len(sizes) > 4
+    return sizes
+
+
+def test_three_real_renderings_travel_light(travelled):
+    sent, received = zip(*travelled, strict=True)
+    assert max(received) < 6_000
+    assert sent[-1] < 30_000
+    # The one that is heavier: the expected failure below.
+    assert sum(size >= 30_000 for size in sent) <= 1
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="one object's take 31 KB")
+def test_three_renderings_of_every_real_object_travel_light(travelled):
+    assert max(sent for sent, _ in travelled) < 30_000
 
 
 PICTURE = {"b64": base64.b64encode(tf.io.encode_png(np.zeros((1, 1, 3), "uint8")).numpy()).decode()}

@@ -1,4 +1,4 @@
-"""Ten thousand requests, good, bad and hostile, from several clients."""
+"""Ten thousand requests, good, bad and hostile, from several clients; a new version under load."""
 
 import base64
 import collections
@@ -7,6 +7,7 @@ import json
 import random
 import re
 import runpy
+import shutil
 import socket
 import time
 import urllib.parse
@@ -186,3 +187,33 @@ def test_ten_thousand_requests(served):
     after = _memory(served.process)
     print(f"memory after {SETTLED} requests {settled:.0f} MB, {REQUESTS} later {after:.0f} MB")
     assert after <= 1.05 * settled
+
+
+def test_a_new_version_under_load(exported, tmp_path):
+    shutil.copytree(exported.version, tmp_path / "1")
+    with (
+        standin_server.command(f"--export_dir={tmp_path}") as server,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        requests = _Requests(server.url, exported.version)
+        load = pool.submit(_work, server.url, 2_000, (requests.good,))
+        for version in ("2", "3"):
+            shutil.copytree(exported.version, tmp_path / "copying")
+            (tmp_path / "copying").rename(tmp_path / version)
+            _wait_for(server.url, version)
+        shutil.rmtree(tmp_path / "3")  # and back
+        _wait_for(server.url, "2")
+        sent, wrong = load.result()
+    assert wrong == []
+    assert sum(sent.values()) == 2_000
+
+
+def _wait_for(url, version):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with Client(url, timeout=60) as ask:
+            states = {one["version"]: one["state"] for one in ask.status()}
+        if states.get(version) == "AVAILABLE" and list(states.values()).count("AVAILABLE") == 1:
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"version {version} did not come to answer alone: {states}")
