@@ -2,7 +2,7 @@
 
 import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
 import sys
@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import TRAIN, fail, process, succeed
+from commands import TRAIN, fail, succeed
 from PIL import Image
 
 import r2n2_keras
-from r2n2_keras.model.presets import PRESETS
 
 
 def test_the_main_job_leaves_what_it_promises(home):
@@ -26,8 +25,7 @@ def test_the_main_job_leaves_what_it_promises(home):
         "model.keras", "evaluation.json", "evaluation.md", "examples.png", "prediction", "exports",
     }  # fmt: skip
     assert sorted(os.listdir(home / "run" / "exports")) == ["1"]
-    leftovers = [path for path in home.rglob("*") if "partial" in path.name]
-    assert leftovers == []
+    assert not list(home.rglob("*partial*"))
 
 
 def test_evaluation_is_of_models_that_were_held_out(home, tree):
@@ -119,28 +117,19 @@ def test_a_run_goes_on_by_its_folder_alone(copied, tree, tmp_path):
     assert f"--data_dir={tree}\n" in saved
     other = tmp_path / "other folder"
     other.mkdir()
-    for flag, expected in (
-        ("--model=notebook", "--model=tiny"),
-        ("--precision=mixed_float16", "--precision=float32"),
-        ("--background=0", "--background=240"),
-    ):
-        line = fail("train", f"--workdir={copied}", flag, cwd=other)
-        assert f"{expected}, received {flag}. Leave them out" in line
-    (other / "mine.cfg").write_text("--steps=4\n--seed=6\n")
+    (other / "mine.cfg").write_text("--steps=4\n--seed=6\n--background=0\n")
     line = fail("train", "--flagfile=mine.cfg", f"--workdir={copied}", cwd=other)
-    assert "--seed=0, received --seed=6" in line
+    assert "--background=240 --seed=0, received --background=0 --seed=6. Leave them out" in line
     assert (copied / "flags.cfg").read_text() == saved
 
-    data, model = _copy(tree, tmp_path)
+    data, model = shutil.copytree(tree, tmp_path / "data"), Path("03001627/chair_0000")
     for half in ("ShapeNetRendering", "ShapeNetVox32"):
         for n in range(9):  # ids that sort first: a fresh split would move every other model
             shutil.copytree(data / half / model, data / half / model.with_name(f"a{n}"))
     flags = (f"--workdir={copied}", "--steps=4", "--data_dir=../data")
     printed = succeed("train", *flags, cwd=other)
     assert "Going on at step 3 of 4." in printed
-    *_, last = printed.splitlines()
-    evaluate = ["python", "-m", "r2n2_keras.evaluate", f"--workdir={copied}"]
-    assert shlex.split(last.removeprefix("Next: ")) == evaluate
+    assert printed.endswith(f"Next: python -m r2n2_keras.evaluate --workdir='{copied}'\n")
     assert (copied / "split.json").read_text() == split
     lines = zip(saved.splitlines(), (copied / "flags.cfg").read_text().splitlines(), strict=True)
     assert {new for old, new in lines if old != new} == {
@@ -227,16 +216,6 @@ def test_terminating_leaves_nothing_half_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_synthesised_data_is_announced_and_cached(tmp_path):
-    flags = (*TRAIN, "--models_per_category=3", "--categories=table,lamp", "--dry_run")
-    first = succeed("train", *flags, cwd=tmp_path, R2N2_CACHE=str(tmp_path / "cache"))
-    assert "synthesised furniture, not ShapeNet" in first
-    (folder,) = (tmp_path / "cache").iterdir()
-    stamp = folder.stat().st_mtime_ns
-    succeed("train", *flags, cwd=tmp_path, R2N2_CACHE=str(tmp_path / "cache"))
-    assert folder.stat().st_mtime_ns == stamp
-
-
 def test_evaluate_scores_a_file_without_its_run(home, tree, tmp_path):
     flags = (f"--model_file={home / 'run' / 'model.keras'}", f"--data_dir={tree}")
     succeed("evaluate", *flags, "--out=scores", "--eval_views=1", cwd=tmp_path)
@@ -245,50 +224,71 @@ def test_evaluate_scores_a_file_without_its_run(home, tree, tmp_path):
     assert evaluation["samples"] == 4  # the last fifth of five models of each category
 
 
-def test_synthesize_writes_the_official_tree(tmp_path):
-    succeed(
-        "synthesize", "--out=data", "--categories=chair", "--models_per_category=2", "--views=3",
-        cwd=tmp_path,
-    )  # fmt: skip
-    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*") if p.is_file())
-    assert "data/ShapeNetRendering/03001627/chair_0001/rendering/02.png" in files
-    assert "data/ShapeNetVox32/03001627/chair_0001/model.binvox" in files
-
-
-_WRONG = {
-    "train": ["--num_views=0", "--workdir=run --data_dir=nowhere", "--workdir=run --init_from=x"],
-    "evaluate": ["--workdir=run", "--out=scores", "--model_file=x.keras --out=scores"],
-    "predict": ["--workdir=nowhere", "--images=x.png", "--views=3"],
-    "export": ["--check=nowhere", "--model_file=x.keras --export_dir=e", "--format=h5"],
-    "serve": ["--rest_api_port=-1", "--split=val"],
-    "prepare": ["--out=o", "--out=o --renderings=x.tgz --voxels=x.tgz", "--out=o --data_dir=x"],
-    "validate": ["", "--data_dir=nowhere", "--data_dir=. --exclude=nowhere"],
-    "synthesize": ["", "--out=o --views=1,2", "--models_per_category=0 --out=o"],
-    "import_weights": ["--source=theano --weights=x.npy --out=m.keras", "--swap_yz"],
-}
-_ALL_OF_THEM = f"""
-import contextlib, io, runpy, sys
-for name, lines in {_WRONG!r}.items():
-    for line in [*lines, "--help", "--helpfull", "--workdir=~no-such-user/run"]:
-        sys.argv = [name, *line.split()]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                runpy.run_module(f"r2n2_keras.{{name}}", run_name="__main__")
-            except SystemExit as end:
-                assert end.code == 1
-        said = err.getvalue() or out.getvalue()
-        heavy = {{"tensorflow", "keras"}} & set(sys.modules)
-        assert not heavy, (name, line, heavy)
-        assert line[:6] == "--help" or said.startswith("error: "), (name, line, said)
-        assert line[:6] != "--help" or f"python -m r2n2_keras.{{name}} --" in said
+_WRONG = [
+    ("train", "--model=tiny", "Expected --workdir=DIR"),
+    ("train", "--workdir=run --data_dir=nowhere", "--data_dir=nowhere, which does not exist"),
+    ("train", "--workdir=run --init_from=x", "a trained model, received x, which does not"),
+    ("train", "--workdir=run --split=val", "--split=r2n2, pix2vox or random"),
+    ("train", "--num_views=0", "--num_views to be 1 to 9999"),
+    ("evaluate", "", "Expected --workdir=DIR"),
+    ("evaluate", "--out=scores", "--workdir=DIR of a run or --model_file=FILE.keras"),
+    ("evaluate", "--workdir=nowhere", "nowhere/model.keras, which does not exist"),
+    ("evaluate", "--model_file=x.keras --out=scores", "x.keras, which does not exist"),
+    ("predict", "--images=a.png", "--workdir=DIR of a run or --model_file=FILE.keras"),
+    ("predict", "--model_file=tiny --out=o", "tiny, which does not exist"),
+    ("predict", "--model_file=/ --out=o", "/, which is a folder"),
+    ("predict", "--views=3", "--views, which synthesize, prepare and validate read"),
+    ("export", "", "--workdir=DIR of a run or --model_file=FILE.keras"),
+    ("export", "--check=nowhere", "--check=nowhere, which does not exist"),
+    ("export", "--model_file=x.keras --export_dir=e", "x.keras, which does not exist"),
+    ("export", "--format=h5", "<tf_saved_model|onnx|litert>"),
+    ("serve", "--rest_api_port=-1", "--rest_api_port to be 0 to 65535"),
+    ("serve", "--split=val", "--split, which"),
+    ("prepare", "--out=o", "no --renderings and no --voxels"),
+    ("prepare", "--out=o --renderings=x.tgz --voxels=x.tgz", "x.tgz, which does not exist"),
+    ("prepare", "--out=o --data_dir=x", "--data_dir=x, which does not exist"),
+    ("validate", "", "--data_dir"),
+    ("validate", "--data_dir=nowhere", "--data_dir=nowhere, which does not exist"),
+    ("validate", "--data_dir=. --exclude=nowhere", "--exclude=nowhere, which does not exist"),
+    ("synthesize", "", "Expected --out=DIR"),
+    ("synthesize", "--out=o --views=1,2", "--views"),
+    ("synthesize", "--models_per_category=0 --out=o", "--models_per_category"),
+    ("import_weights", "--source=theano --weights=x.npy --out=m.keras", "x.npy, which does not"),
+    ("import_weights", "--swap_yz", "--source"),
+]
+_ONE_AFTER_ANOTHER = """
+import contextlib, io, json, runpy, sys
+for command, flags in json.load(sys.stdin):
+    sys.argv = [command, *flags.split()]
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            runpy.run_module(f"r2n2_keras.{command}", run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    heavy = [name for name in ("tensorflow", "keras") if name in sys.modules]
+    print(json.dumps([code, heavy, said.getvalue()]))
 """
 
 
 def test_wrong_flags_and_help_need_no_tensorflow(tmp_path):
-    command = [sys.executable, "-c", _ALL_OF_THEM]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    expected = {(command, flags): (1, message) for command, flags, message in _WRONG}
+    for command in dict.fromkeys(command for command, _, _ in _WRONG):
+        expected[command, "--workdir=~no-such-user/run"] = 1, "no-such-user"
+        for flag in ("--help", "--helpfull"):
+            expected[command, flag] = 0, f"python -m r2n2_keras.{command} --"
+    result = subprocess.run(
+        [sys.executable, "-c", _ONE_AFTER_ANOTHER], input=json.dumps(list(expected)),
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
+    for line, (case, (code, message)) in zip(
+        result.stdout.splitlines(), expected.items(), strict=True
+    ):
+        received, heavy, said = json.loads(line)
+        assert (received, heavy) == (code, []), case
+        assert message in said, (case, said)
+        assert code == 0 or (said.startswith("error: ") and said.count("\n") == 1), case
     assert list(tmp_path.iterdir()) == []
 
 
@@ -296,35 +296,18 @@ def test_wrong_flags_and_help_need_no_tensorflow(tmp_path):
 # nothing half-written.
 
 
-def _copy(tree, tmp_path):
-    """A data set that may be damaged, and its first training model."""
-    data = tmp_path / "data"
-    shutil.copytree(tree, data)
-    return data, Path("03001627") / "chair_0000"
-
-
-def test_tree_without_pairs(tree, tmp_path):
-    data, _ = _copy(tree, tmp_path)
-    for path in data.rglob("model.binvox"):
-        path.unlink()
-    assert "no such pair" in fail("train", *TRAIN, "--data_dir=data", cwd=tmp_path)
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
-    ("flags", "messages"),
+    ("flag", "message"),
     [
-        (["--data_dir=nowhere"], ["--data_dir=nowhere, which does not exist"]),
-        (["--categories=chair,charr"], ["received charr", "chair, lamp, sofa, table"]),
-        (["--model=huge"], [f"--model to be a preset ({', '.join(PRESETS)}), received 'huge'"]),
-        (["--num_views=0"], ["--num_views to be 1 to 9999"]),
-        (["--num_views=25"], ["at least 25 renderings"]),
-        (["--split=val"], ["--split=r2n2, pix2vox or random"]),
+        ("--categories=chair,charr", "chair, lamp, sofa, table.*received charr"),
+        ("--num_views=25", "at least 25 renderings"),
+        ("--voxels_dir=ShapeNetRendering", "no such pair"),
+        ("--callbacks=nowhere:callback", "nowhere:callback, which fails"),
+        ("--workdir=/sys/run", "/sys/run"),
     ],
 )
-def test_what_train_cannot_begin_with(flags, messages, tree, tmp_path):
-    line = fail("train", *TRAIN, f"--data_dir={tree}", *flags, cwd=tmp_path)
-    assert all(message in line for message in messages)
+def test_what_train_cannot_begin_with(flag, message, tree, tmp_path):
+    assert re.search(message, fail("train", *TRAIN, f"--data_dir={tree}", flag, cwd=tmp_path))
     assert not (tmp_path / "run").exists()
 
 
@@ -332,34 +315,6 @@ def test_more_views_than_there_are(home, tmp_path):
     flags = (f"--workdir={home}/run", "--eval_views=1,50", "--out=scores")
     assert "at least 50 renderings" in fail("evaluate", *flags, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("command", "flags", "message"),
-    [
-        ("train", ["--model=tiny"], "Expected --workdir=DIR"),
-        ("train", ["--views=5"], "--views, which synthesize, prepare and validate read"),
-        ("evaluate", [], "Expected --workdir=DIR"),
-        ("evaluate", ["--model_file=m.keras"], "m.keras, which does not exist"),
-        ("evaluate", ["--workdir=nowhere"], "nowhere/model.keras, which does not exist"),
-        ("predict", ["--images=a.png"], "--workdir=DIR of a run or --model_file=FILE.keras"),
-        ("predict", ["--model_file=m.h5", "--out=o"], "m.h5, which does not exist"),
-        ("predict", ["--model_file=tiny", "--out=o"], "tiny, which does not exist"),
-        ("predict", ["--model_file=/", "--out=o"], "/, which is a folder"),
-        ("export", [], "--workdir=DIR of a run or --model_file=FILE.keras"),
-        ("export", ["--check=nowhere"], "--check=nowhere, which does not exist"),
-        ("synthesize", [], "Expected --out=DIR"),
-        ("synthesize", ["--out=o", "--categories=unicorn"], "unicorn"),
-    ],
-)
-def test_what_a_command_needs(command, flags, message, tmp_path):
-    assert message in fail(command, *flags, cwd=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_refusal_is_one_line_of_a_process(tmp_path):
-    line = fail("train", *TRAIN, "--data_dir=nowhere", cwd=tmp_path, how=process)
-    assert line == fail("train", *TRAIN, "--data_dir=nowhere", cwd=tmp_path)
 
 
 def test_predict_with_files_that_are_no_pictures(home, tmp_path):

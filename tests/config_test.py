@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,12 @@ from commands import succeed
 from r2n2_keras import config
 from r2n2_keras.errors import InputError
 
-ROOT = Path(__file__).parents[1]
-_FAST = ("quickstart", "notebook")  # the others build larger networks
-CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-
-
-def test_defaults_are_those_of_the_dataclass():
-    assert config.parse([]) == config.Config()
+CONFIGS = Path(__file__).parents[1] / "configs"
+PAPERS = ["lstm_1", "gru_1", "lstm_3", "gru_3", "res_gru_3"]
 
 
 def test_a_flagfile_gives_the_settings_back(tmp_path):
+    assert config.parse([]) == config.Config()
     settings = config.Config(
         model="tiny", categories=("chair", "table"), num_views="1..5", view_ids=(3, 11, 17),
         learning_rate=2.5e-4, learning_rate_drop_steps=(10, 20), thresholds=(0.25,), seed=7,
@@ -44,15 +41,17 @@ def test_the_command_line_wins_over_the_run(tmp_path):
 
 # Which flags a command reads
 
+_SAVED = "What a network expects to see is saved with it"
+
 
 @pytest.mark.parametrize(
     ("command", "flag", "readers"),
     [
-        ("train", "--views=5", "prepare, synthesize and validate read"),
+        ("train", "--views=5", "synthesize, prepare and validate read"),
         ("train", "--weights=m.npy", "import_weights reads"),
         ("train", "--eval_views=2", "evaluate reads"),
-        ("evaluate", "--alpha=threshold", "train and import_weights read"),
-        ("predict", "--background=3", "train and import_weights read"),
+        ("evaluate", "--alpha=threshold", f"train and import_weights read. {_SAVED}"),
+        ("predict", "--background=3", f"train and import_weights read. {_SAVED}"),
         ("export", "--noswap_yz", "import_weights reads"),
         ("synthesize", "-workdir=run", "train, evaluate, predict, export and serve read"),
         ("validate", "--num_views=3", "train and export read"),
@@ -60,27 +59,15 @@ def test_the_command_line_wins_over_the_run(tmp_path):
 )
 def test_a_typed_flag_of_another_command_is_refused(command, flag, readers, tmp_path):
     name = flag.strip("-").removeprefix("no").partition("=")[0]
-    line = f"^Expected flags that {command} reads, received --{name}, which .*Leave it out"
-    with pytest.raises(InputError, match=line) as error:
+    line = f"^Expected flags that {command} reads, received --{name}, which {readers}. Leave it out"
+    with pytest.raises(InputError, match=line):
         config.parse([flag], command)
-    assert sorted(_words(readers)) == sorted(_words(str(error.value), after="which ", to=". "))
     # In a flagfile it is taken: the one that a run saved works with every command.
     (tmp_path / "flags.cfg").write_text(f"{flag}\n")
     for given in (f"--flagfile={tmp_path}/flags.cfg", f"-flagfile {tmp_path}/flags.cfg"):
         assert config.parse(given.split(), command) == config.parse([flag])
         with pytest.raises(InputError, match=f"received --{name}, which"):
             config.parse([*given.split(), flag], command)
-
-
-def _words(text, after="", to=None):
-    text = text.partition(after)[2] if after else text
-    text = text.partition(to)[0] if to else text
-    return text.replace(",", "").replace(" and ", " ").split()
-
-
-def test_what_a_network_sees_comes_with_it():
-    with pytest.raises(InputError, match="What a network expects to see is saved with it"):
-        config.parse(["--alpha=composite"], "evaluate")
 
 
 # Paths
@@ -139,9 +126,7 @@ def test_a_switch_that_may_be_left_out():
 
 def test_orders_are_not_kept_for_the_next_command():
     saved = config.Config(overwrite=True, dry_run=True, model_file="m.keras").to_flagfile()
-    assert "overwrite" not in saved
-    assert "dry_run" not in saved
-    assert "model_file" not in saved
+    assert not re.search("overwrite|dry_run|model_file", saved)
 
 
 @pytest.mark.parametrize(
@@ -198,14 +183,9 @@ def test_bad_flags_end_in_one_line(flag, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("3", (3, 3)), ("1..5", (1, 5)), ("12", (12, 12)), ("2..2", (2, 2))]
-)
-def test_view_range(text, expected):
-    assert config.Config(num_views=text).view_range == expected
-
-
-def test_fixed_views_set_the_range():
+def test_view_range():
+    for text, expected in (("12", (12, 12)), ("1..5", (1, 5)), ("2..2", (2, 2))):
+        assert config.Config(num_views=text).view_range == expected
     assert config.Config(view_ids=(3, 11, 17)).view_range == (3, 3)
 
 
@@ -236,14 +216,9 @@ def test_help_is_short_teaches_and_names_what_the_command_reads(command):
     assert shown <= own
 
 
-def test_the_configs_of_the_issue_are_there():
-    assert {"quickstart.cfg", "notebook.cfg"} <= {path.name for path in CONFIGS}
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.cfg")), ids=lambda path: path.name)
 def test_shipped_config_opens_with_what_it_is(path):
-    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    text = " ".join(header)
+    text = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     assert f"python -m r2n2_keras.train --flagfile=configs/{path.name}" in text
     assert "Time:" in text
     assert "Score:" in text
@@ -256,24 +231,25 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[] if path.stem in _FAST else [pytest.mark.slow])
-        for path in CONFIGS
-    ],
-    ids=lambda path: path.name,
+    "name", ["quickstart", "notebook", *(pytest.param(n, marks=pytest.mark.slow) for n in PAPERS)]
 )
-def test_shipped_config_dry_runs(path, tmp_path, cache):
+def test_shipped_config_dry_runs(name, tmp_path, cache):
     # Few models and a small batch: enough to build everything and make some steps.
-    flags = (f"--flagfile={path}", "--dry_run", "--models_per_category=5", "--batch_size=2")
+    flags = (
+        f"--flagfile={CONFIGS}/{name}.cfg",
+        "--dry_run",
+        "--models_per_category=5",
+        "--batch_size=2",
+    )
     printed = succeed("train", *flags, cwd=tmp_path, R2N2_CACHE=str(cache))
-    assert "Dry run: 3 steps done" in printed
+    assert "synthesised furniture, not ShapeNet" in printed
+    assert re.search(r"3 steps done, nothing written. \S+ samples/s, so \d+ steps take", printed)
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("preset", ["lstm_1", "gru_1", "lstm_3", "gru_3", "res_gru_3"])
+@pytest.mark.parametrize("preset", PAPERS)
 def test_the_papers_recipe(preset):
-    settings = config.parse([f"--flagfile={ROOT / 'configs' / preset}.cfg"])
+    settings = config.parse([f"--flagfile={CONFIGS / preset}.cfg"])
     assert settings == config.Config(
         model=preset, workdir=f"runs/{preset}", steps=60_000, batch_size=24, learning_rate=1e-4,
         learning_rate_drop_steps=(20_000, 60_000), learning_rate_drop_factor=0.1, l2=2.5e-5,

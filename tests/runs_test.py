@@ -17,27 +17,13 @@ def open_workdir(**settings):
         pass
 
 
-def test_opening_writes_flags_that_parse_back(tmp_path):
-    config = Config(workdir=str(tmp_path / "run"), model="tiny", num_views="1..5", steps=7)
-    with runs.opened(config):
-        assert saved_settings(str(tmp_path / "run")) == config
-    assert saved_settings(str(tmp_path)) is saved_settings("") is None
-
-
-def test_the_run_of_another_preset_is_kept(tmp_path):
-    open_workdir(workdir=str(tmp_path), model="tiny")
-    with pytest.raises(InputError, match=r"--model=tiny, received --model=notebook.*--overwrite"):
-        runs.check_workdir(Config(workdir=str(tmp_path), model="notebook"))
-    runs.check_workdir(Config(workdir=str(tmp_path), model="tiny"))
-    runs.check_workdir(Config(workdir=str(tmp_path), model="notebook", overwrite=True))
-
-
 def test_all_flags_that_differ_are_named(tmp_path):
     open_workdir(workdir=str(tmp_path), seed=1, num_views="1..5")
     with pytest.raises(InputError) as caught:
         runs.check_workdir(Config(workdir=str(tmp_path), seed=2, l2=1e-5, num_views="1..5"))
     expected = "--l2=0.0 --seed=1, received --l2=1e-05 --seed=2. Leave them out to go on"
     assert expected in str(caught.value)
+    runs.check_workdir(Config(workdir=str(tmp_path), seed=2, overwrite=True))
     # What says nothing about the training may be another.
     changed = {"steps": 7, "strategy": "mirrored", "checkpoint_every_seconds": 5, "data_dir": "d"}
     runs.check_workdir(Config(workdir=str(tmp_path), seed=1, num_views="1..5", **changed))
@@ -53,12 +39,14 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def test_a_lock_keeps_a_second_process_out(tmp_path):
-    run = {"workdir": str(tmp_path / "run")}
-    with runs.opened(Config(**run)):
+    config = Config(workdir=str(tmp_path / "run"), model="tiny", num_views="1..5", steps=7)
+    with runs.opened(config):
         with pytest.raises(InputError, match="where another process does"):
-            open_workdir(**run, overwrite=True)
-        assert os.listdir(run["workdir"]) == ["flags.cfg"]
-    open_workdir(**run)
+            open_workdir(workdir=config.workdir, overwrite=True)
+        assert os.listdir(config.workdir) == ["flags.cfg"]
+        assert saved_settings(config.workdir) == config
+    open_workdir(workdir=config.workdir)
+    assert saved_settings(str(tmp_path)) is saved_settings("") is None
 
 
 def test_checkpoints_without_their_settings_are_refused(tmp_path):
@@ -97,25 +85,20 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path, capsys):
     assert "checkpoints, flags.cfg" in capsys.readouterr().out
 
 
-def test_missing_workdir():
-    with pytest.raises(InputError, match=r"Expected --workdir=DIR"):
-        runs.check_workdir(Config())
-
-
-def test_workdir_that_is_a_file(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("gs://bucket/run", "a local or mounted folder, received --{}=gs://bucket/run"),
+        ("file", "--{} to be a folder, received the file file"),
+    ],
+)
+def test_results_are_written_to_folders(place, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="folder"):
-        runs.check_workdir(Config(workdir=str(tmp_path / "file")))
-
-
-@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run"])
-def test_results_are_written_to_folders(url, tmp_path):
-    (tmp_path / "file").write_text("")
-    for config in (Config(export_dir=url), Config(export_dir=str(tmp_path / "file"))):
-        with pytest.raises(InputError, match="folder, received"):
-            runs.output_dir(config, "export_dir", "exports")
-    with pytest.raises(InputError, match="local or mounted folder, received --workdir"):
-        runs.check_workdir(Config(workdir=url))
+    with pytest.raises(InputError, match=message.format("export_dir")):
+        runs.output_dir(Config(export_dir=place), "export_dir", "exports")
+    with pytest.raises(InputError, match=message.format("workdir")):
+        runs.check_workdir(Config(workdir=place))
     assert runs.output_dir(Config(workdir="run"), "export_dir", "exports") == "run/exports"
 
 

@@ -18,44 +18,19 @@ IOUS = {0.3: [0.1, 0.2, 0.3, 1.0], 0.4: [0.0, 0.1, 0.2, 0.9]}
 
 
 def view_scores(views, ious=IOUS):
+    ious = {threshold: np.array(values) for threshold, values in ious.items()}
     samples = len(next(iter(ious.values())))
-    return ViewScores(
-        views,
-        {threshold: np.array(values) for threshold, values in ious.items()},
-        np.linspace(0.5, 0.7, samples),
-        np.linspace(0.2, 0.4, samples),
-    )
+    return ViewScores(views, ious, np.linspace(0.5, 0.7, samples), np.linspace(0.2, 0.4, samples))
 
 
 def build(scores, models=MODELS, step=600):
-    return report.build(
-        scores,
-        models,
-        model_name="tiny",
-        step=step,
-        split="test",
-        split_rule="r2n2",
-        mean_shape_iou=0.25,
-        loss="dice",
-    )
+    settings = {"model_name": "tiny", "split": "test", "split_rule": "r2n2", "loss": "dice"}
+    return report.build(scores, models, step=step, mean_shape_iou=0.25, **settings)
 
 
 @pytest.fixture
 def evaluation():
     return build([view_scores(1), view_scores(5)])
-
-
-@pytest.fixture
-def full_evaluation():
-    """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
-    rng = np.random.default_rng(0)
-    models = [
-        Object(synset_id, f"{synset_id}-{n}", ("00",), None)
-        for synset_id in SYNSET_IDS.values()
-        for n in range(1000)
-    ]
-    scores = [view_scores(views, {0.4: rng.uniform(size=len(models))}) for views in (1, 2, 3, 4, 5)]
-    return build(scores, models)
 
 
 def test_layout_is_that_of_evaluation_json(evaluation):
@@ -65,16 +40,9 @@ def test_layout_is_that_of_evaluation_json(evaluation):
     assert (evaluation["split"], evaluation["samples"]) == ("test", 4)
     for row in evaluation["rows"]:
         assert list(row) == ["category", "synset_id", "views", "threshold", "iou", "samples"]
+    names = "iou_mean_over_samples iou_mean_over_categories average_precision loss mean_shape_iou"
     for line in evaluation["summary"]:
-        assert list(line) == [
-            "views",
-            "threshold",
-            "iou_mean_over_samples",
-            "iou_mean_over_categories",
-            "average_precision",
-            "loss",
-            "mean_shape_iou",
-        ]
+        assert list(line) == ["views", "threshold", *names.split()]
     # One row for each number of views, threshold and category; a line for the first two.
     keys = [(row["views"], row["threshold"], row["category"]) for row in evaluation["rows"]]
     pairs = [(views, threshold) for views in (1, 5) for threshold in (0.3, 0.4)]
@@ -111,9 +79,8 @@ def test_json_holds_the_report(step):
 
 def test_title_leaves_out_an_unknown_step(evaluation):
     assert report.title(evaluation) == "tiny at step 600, 4 test models of the split r2n2"
-    assert (
-        report.title(build([view_scores(1)], step=None)) == "tiny, 4 test models of the split r2n2"
-    )
+    evaluation = build([view_scores(1)], step=None)
+    assert report.title(evaluation) == "tiny, 4 test models of the split r2n2"
 
 
 def test_unknown_category_goes_by_its_synset_id():
@@ -135,11 +102,8 @@ def test_markdown_is_well_formed(evaluation):
     text = report.to_markdown(evaluation)
     assert text.startswith("# tiny at step 600, 4 test models of the split r2n2\n\n")
     assert text.endswith("|\n") and not text.endswith("\n\n")
-    assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        "IoU at threshold 0.3",
-        "IoU at threshold 0.4",
-        "Without a threshold",
-    ]
+    titles = ["IoU at threshold 0.3", "IoU at threshold 0.4", "Without a threshold"]
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == titles
     tables = markdown_tables(text)
     assert len(tables) == 3
     for header, rule, *lines in tables:
@@ -163,16 +127,20 @@ def test_markdown_is_well_formed(evaluation):
     ]
 
 
-def test_terminal_of_80_columns_shows_every_number(full_evaluation, capsys, monkeypatch):
+def test_terminal_of_80_columns_shows_every_number(capsys, monkeypatch):
+    """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
     monkeypatch.setenv("COLUMNS", "80")
-    report.print_report(full_evaluation)
+    models = [Object(s, f"id{n}", ("00",), None) for s in SYNSET_IDS.values() for n in range(1000)]
+    ious = {0.4: np.random.default_rng(0).uniform(size=len(models))}
+    evaluation = build([view_scores(views, ious) for views in (1, 2, 3, 4, 5)], models)
+    report.print_report(evaluation)
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in out
     assert lines[0] == "tiny at step 600, 13000 test models of the split r2n2"
 
-    for _, header, body in report.tables(full_evaluation):
+    for _, header, body in report.tables(evaluation):
         for label, *numbers in body:
             # A label may break over two lines; the numbers beside it may not.
             assert any(
@@ -184,8 +152,7 @@ def test_terminal_of_80_columns_shows_every_number(full_evaluation, capsys, monk
 
 def test_narrow_terminal_cuts_no_number(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    evaluation = build([view_scores(views) for views in range(1, 25)])
-    report.print_report(evaluation)
+    report.print_report(build([view_scores(views) for views in range(1, 25)]))
     out = capsys.readouterr().out
     assert "…" not in out
     chairs = next(line for line in out.splitlines() if "chair" in line)

@@ -28,22 +28,14 @@ def models(tmp_path_factory):
 def model():
     """As large in and out as the files, so that no picture is resized; narrow inside."""
     network = R2N2.from_preset(
-        "tiny",
-        image_size=137,
-        encoder_filters=(2, 2, 4, 4, 4, 4),
-        encoder_kernel_sizes=(3,) * 6,
-        features=8,
-        hidden_channels=4,
-        decoder_filters=(4, 4, 2, 1),
-    )
+        "tiny", image_size=137, encoder_filters=(2, 2, 4, 4, 4, 4), encoder_kernel_sizes=(3,) * 6,
+        features=8, hidden_channels=4, decoder_filters=(4, 4, 2, 1),
+    )  # fmt: skip
     # Louder than fresh weights, with which all cells come out alike whatever the pictures show.
     rng = np.random.default_rng(0)
-    network.set_weights(
-        [
-            rng.normal(0, 2 * np.prod(w.shape[:-1]) ** -0.5 if len(w.shape) > 1 else 0.2, w.shape)
-            for w in network.weights
-        ]
-    )
+    for weight in network.weights:
+        size = 2 * np.prod(weight.shape[:-1]) ** -0.5 if len(weight.shape) > 1 else 0.2
+        weight.assign(rng.normal(0, size, weight.shape))
     return network
 
 
@@ -84,9 +76,8 @@ def test_average_precision_is_that_of_scikit_learn(levels, occupied):
     if levels:  # few different probabilities: ties
         occupancy = np.floor(occupancy * levels).astype("float32") / levels
     expected = average_precision_score(voxels.ravel(), occupancy.ravel())
-    assert scores.average_precision(voxels, occupancy) == pytest.approx(expected, rel=1e-9)
-    as_floats = scores.average_precision(voxels.astype("float32"), occupancy)
-    assert as_floats == pytest.approx(expected, rel=1e-9)
+    for cells in (voxels, voxels.astype("float32")):
+        assert scores.average_precision(cells, occupancy) == pytest.approx(expected, rel=1e-9)
 
 
 def test_average_precision_of_a_perfect_order_is_one():
@@ -124,9 +115,8 @@ def assert_same_scores(result, expected):
 
 
 def test_scores_are_those_of_a_naive_evaluation(model, models):
-    results = scores.score(
-        model, models, eval_views=(1, VIEWS), thresholds=THRESHOLDS, batch_size=3
-    )
+    settings = {"eval_views": (1, VIEWS), "thresholds": THRESHOLDS, "batch_size": 3}
+    results = scores.score(model, models, **settings)
     assert [result.views for result in results] == [1, VIEWS]
     for result in results:
         # A sample's n views are its first n renderings.
@@ -139,14 +129,9 @@ def test_scores_are_those_of_a_naive_evaluation(model, models):
 
 def test_view_ids_choose_the_renderings_and_their_order(model, models):
     (result,) = scores.score(
-        model,
-        models[:2],
-        eval_views=(2,),
-        thresholds=THRESHOLDS,
-        batch_size=2,
-        view_ids=(2, 0),
+        model, models[:2], eval_views=(2,), thresholds=THRESHOLDS, batch_size=2, view_ids=(2, 0),
         loss="dice",
-    )
+    )  # fmt: skip
     assert_same_scores(result, naive_scores(model, models[:2], (2, 0), soft_dice))
 
 
@@ -182,14 +167,12 @@ def test_a_perfect_network_scores_one(model, models):
 
 def test_examples_are_the_first_models_of_their_categories(model, models):
     rows = examples.examples(model, models, num_views=2, threshold=0.5)
-    assert len(rows) == 2
     for (images, predicted, voxels, caption), one in zip(rows, (models[0], models[4]), strict=True):
         pictures = [picture(one.files.view_path(view)) for view in ("00", "01")]
         np.testing.assert_allclose(images, pictures, atol=1e-6)
         np.testing.assert_array_equal(voxels, voxels_of(one))
         assert predicted.shape == voxels.shape and predicted.dtype == bool
-        iou = (voxels & predicted).sum() / (voxels | predicted).sum()
-        assert caption == f"{one.category}, IoU {iou:.2f}"
+        assert caption == f"{one.category}, IoU {iou_of(voxels, predicted, 0.5):.2f}"
 
 
 # The mean shape
@@ -220,9 +203,8 @@ def make_models(tmp_path):
     def make(*cells_of_models):
         made = []
         for cells in cells_of_models:
-            data = np.isin(np.arange(8), cells).reshape(2, 2, 2)
             path = tmp_path / f"{len(list(tmp_path.iterdir()))}.binvox"
-            binvox.write(path, binvox.Voxels(data))
+            binvox.write(path, binvox.Voxels(np.isin(np.arange(8), cells).reshape(2, 2, 2)))
             made.append(objects.Object("03001627", path.stem, (), trees.TreeFiles("", str(path))))
         return made
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from training_runs import addresses_of
+from training_runs import addresses_of, tf_config
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.training import distribution
@@ -127,12 +127,7 @@ except InputError as error:
 
 
 def _start(worker, addresses, timeout):
-    task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker}}
-    environ = {
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TF_CONFIG": json.dumps(task),
-    }
+    environ = {"CUDA_VISIBLE_DEVICES": "", **tf_config({"worker": addresses}, worker)}
     return subprocess.Popen(
         [sys.executable, "-c", _WORKER, str(timeout)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environ},

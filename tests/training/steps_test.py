@@ -1,6 +1,5 @@
 """A training step: against a naive one, and on one device as on several."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from training_runs import addresses_of
+from training_runs import addresses_of, tf_config
 
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import adam, distribution, steps
@@ -256,9 +255,7 @@ def on_several(request, tmp_path_factory):
     environments = [{}]
     if request.param == "workers":
         cluster = {"worker": addresses_of(2)}
-        tasks = [{"type": "worker", "index": index} for index in range(2)]
-        configs = [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
-        environments = [{"TF_CONFIG": config} for config in configs]
+        environments = [tf_config(cluster, index) for index in range(2)]
     folders = [tmp_path_factory.mktemp("found") for _ in environments]
     processes = [
         subprocess.Popen(
