@@ -14,14 +14,8 @@ import pytest
 from r2n2_keras.model.layers import UpsampleConv3D
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "step.py"
-BACKENDS = [
-    "tensorflow",
-    "jax",
-    pytest.param(
-        "torch",
-        marks=pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch"),
-    ),
-]
+NO_TORCH = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch")
+BACKENDS = ["tensorflow", "jax", pytest.param("torch", marks=NO_TORCH)]
 SIZES = ["--presets=notebook", "--views=2", "--precision=float32", "--repeats=1", "--steps=1"]
 
 
@@ -102,7 +96,6 @@ def test_upsampling_counts_as_it_is_computed(step, upsampling, taps):
         ("NVIDIA H100 PCIe", "mixed_bfloat16", 756),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "mixed_bfloat16", None),
         ("NVIDIA A100-SXM4-80GB", "mixed_float16", 312),
-        ("NVIDIA A10G", "mixed_bfloat16", None),
         ("NVIDIA L40S", "mixed_bfloat16", 362),
         ("Tesla T4", "mixed_float16", 65),
         ("Tesla V100-PCIE-16GB", "mixed_bfloat16", None),
@@ -113,15 +106,12 @@ def test_peak_of_a_card(step, device, precision, peak):
     assert step.known_peak(device, precision) == peak
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
-        (ValueError("shapes do not match"), False),
-    ],
-)
-def test_out_of_memory_is_told_from_other_errors(step, error, expected):
-    assert step.is_out_of_memory(error) == expected
+def test_out_of_memory_is_told_from_other_errors(step):
+    for error in (
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        assert step.is_out_of_memory(error)
+    assert not step.is_out_of_memory(ValueError("shapes do not match"))

@@ -1,4 +1,4 @@
-"""The notebook's question: can the network learn 8 samples by heart?"""
+"""The notebook's question, to the small network: can it learn 8 samples by heart?"""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ CONFIG = Path(__file__).parents[1] / "configs" / "notebook.cfg"
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_eight_samples_are_learned_by_heart(tmp_path):
-    """The notebook's data, with the small network and a constant learning rate."""
     flags = (
         f"--flagfile={CONFIG}", "--model=tiny", "--workdir=run", "--learning_rate=1e-3",
         "--learning_rate_drop_every=0", "--steps=800", "--evaluate_every_steps=100",

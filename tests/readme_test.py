@@ -1,5 +1,6 @@
-"""What README.md and docs/ tell people to type works: their blocks are run in order."""
+"""What README.md and docs/ tell people to type works, and the quick start reaches its scores."""
 
+import json
 import os
 import re
 import shlex
@@ -79,3 +80,18 @@ def test_links_lead_somewhere(page):
             titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
             anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
             assert anchor in anchors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quick_start_learns_to_see(tmp_path):
+    """The benchmark runs the same commands as `make quickstart` and measures them."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "quickstart.py"), f"--out={tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert figures["iou_3_views"] >= figures["mean_shape_iou"] + 0.10
+    assert figures["iou_3_views"] >= figures["iou_1_view"]
+    assert figures["peak_memory_gb"] < 4
+    for name in ("exports/1/saved_model.pb", "evaluation.json"):
+        assert (tmp_path / "runs" / "quickstart" / name).is_file()

@@ -1,4 +1,4 @@
-"""A run as the commands see it."""
+"""A run as the commands see it, and its folder."""
 
 import os
 import sys
@@ -49,14 +49,10 @@ def test_a_lock_keeps_a_second_process_out(tmp_path):
     assert saved_settings(str(tmp_path)) is saved_settings("") is None
 
 
-def test_checkpoints_without_their_settings_are_refused(tmp_path):
+def test_checkpoints_without_their_settings_and_damaged_settings_are_refused(tmp_path):
     (tmp_path / "checkpoints" / "step-000000004").mkdir(parents=True)
     with pytest.raises(InputError, match=r"flags.cfg beside the checkpoints.*--overwrite"):
         runs.check_workdir(Config(workdir=str(tmp_path)))
-    runs.check_workdir(Config(workdir=str(tmp_path), overwrite=True))
-
-
-def test_damaged_settings_are_named(tmp_path):
     (tmp_path / "flags.cfg").write_text("--mod\0el=tiny\n")
     with pytest.raises(InputError, match=r"Reading the run's settings, .*flags.cfg: "):
         runs.check_workdir(Config(workdir=str(tmp_path)))
@@ -100,6 +96,31 @@ def test_results_are_written_to_folders(place, message, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=message.format("workdir")):
         runs.check_workdir(Config(workdir=place))
     assert runs.output_dir(Config(workdir="run"), "export_dir", "exports") == "run/exports"
+
+
+# The metrics
+
+
+def test_metrics_round_trip(tmp_path):
+    assert workdir.read_metrics(str(tmp_path)) == []
+    assert workdir.best_row([]) is None
+    rows = [
+        {"step": step, "epoch": step / 10, "samples": 4 * step, "seconds": 1.5, "loss": 0.5,
+         "iou": 0.25, "val_loss": 0.6, "val_iou": val_iou, "learning_rate": 1e-4}
+        for step, val_iou in ((10, 0.1), (20, 0.3), (30, 0.2))
+    ]  # fmt: skip
+    workdir.write_metrics(str(tmp_path), rows)
+    assert workdir.read_metrics(str(tmp_path)) == rows
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert header == "step,epoch,samples,seconds,loss,iou,val_loss,val_iou,learning_rate"
+    assert workdir.best_row(rows)["step"] == 20
+
+
+@pytest.mark.parametrize("content", ["garbage\n1\n", "step,loss\n1,2\n", "\x00,\x01\nx,y\n"])
+def test_metrics_that_are_no_metrics(tmp_path, content):
+    (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(InputError, match=r"metrics\.csv, which cannot be read"):
+        workdir.read_metrics(str(tmp_path))
 
 
 # Scores of other data or another model
@@ -153,10 +174,6 @@ def test_a_run_keeps_the_scores_of_its_own(settings, other, home):
         runs.evaluation_dir(Config(**settings))
 
 
-def test_a_run_keeps_its_loss_and_one_that_names_none_has_the_originals(tmp_path):
-    open_workdir(workdir=str(tmp_path), loss="dice")
-    with pytest.raises(InputError, match="--loss=dice, received --loss=bce"):
-        runs.check_workdir(Config(workdir=str(tmp_path)))
-    flags = tmp_path / "flags.cfg"
-    flags.write_text(flags.read_text().replace("--loss=dice\n", ""))
-    runs.check_workdir(Config(workdir=str(tmp_path), loss="bce"))
+def test_a_run_that_names_no_loss_has_the_originals(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--model=tiny\n")
+    assert saved_settings(str(tmp_path)).loss == "bce"

@@ -1,5 +1,6 @@
 """`train` as its users treat it: stopped, out of disk space, on several workers, killed."""
 
+import functools
 import os
 import re
 import resource
@@ -47,17 +48,14 @@ def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, cod
     assert "Next: python -m r2n2_keras.evaluate --workdir=run" in again
 
 
-def _limit_files():
-    """No file may grow beyond 3 MB: what a full disk is to a checkpoint of 25 MB."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
-
-
 def test_a_full_disk_spoils_nothing(home, tmp_path):
     shutil.copytree(home / "run", tmp_path / "run")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     kept = {path: path.read_bytes() for path in files if "tensorboard" not in str(path)}
     flags = ("--workdir=run", "--steps=5")
-    stopped = start(*flags, cwd=tmp_path, preexec_fn=_limit_files)
+    # No file may grow beyond 3 MB: what a full disk is to a checkpoint of 25 MB.
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+    stopped = start(*flags, cwd=tmp_path, preexec_fn=limit)
     _, err = stopped.communicate(timeout=300)
     assert stopped.returncode == 1
     (line,) = err.strip().splitlines()

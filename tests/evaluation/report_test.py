@@ -51,42 +51,29 @@ def test_layout_is_that_of_evaluation_json(evaluation):
 
 
 def test_numbers_are_the_means(evaluation):
-    rows = {(r["views"], r["threshold"], r["category"]): r for r in evaluation["rows"]}
-    assert rows[1, 0.3, "chair"]["iou"] == pytest.approx(0.2)
-    assert rows[1, 0.3, "table"]["iou"] == pytest.approx(1.0)
-    assert rows[5, 0.4, "chair"]["iou"] == pytest.approx(0.1)
-    assert (rows[1, 0.3, "chair"]["samples"], rows[1, 0.3, "table"]["samples"]) == (3, 1)
-    assert rows[1, 0.3, "chair"]["synset_id"] == CHAIR
-
-    at_3, at_4, *_ = evaluation["summary"]
-    assert at_3["iou_mean_over_samples"] == pytest.approx(0.4)  # (0.1 + 0.2 + 0.3 + 1) / 4
-    assert at_3["iou_mean_over_categories"] == pytest.approx(0.6)  # (0.2 + 1) / 2
-    assert at_4["iou_mean_over_samples"] == pytest.approx(0.3)
-    assert at_4["iou_mean_over_categories"] == pytest.approx(0.5)
-    for line in evaluation["summary"]:
-        assert line["average_precision"] == pytest.approx(0.6)
-        assert line["loss"] == pytest.approx(0.3)
-        assert line["mean_shape_iou"] == 0.25
+    ious = [row["iou"] for row in evaluation["rows"]]
+    assert ious == pytest.approx([0.2, 1, 0.1, 0.9] * 2)  # chair and table at 0.3, at 0.4
+    assert [row["samples"] for row in evaluation["rows"]] == [3, 1] * 4
+    assert [row["synset_id"] for row in evaluation["rows"]] == [CHAIR, TABLE] * 4
+    at_3, at_4 = (0.4, 0.6), (0.3, 0.5)  # (0.1 + 0.2 + 0.3 + 1) / 4 and (0.2 + 1) / 2
+    for line, means in zip(evaluation["summary"], [at_3, at_4] * 2, strict=True):
+        _, _, *numbers = line.values()
+        assert numbers == pytest.approx([*means, 0.6, 0.3, 0.25])
 
 
-@pytest.mark.parametrize("step", [600, None])
-def test_json_holds_the_report(step):
+@pytest.mark.parametrize(("step", "at_step"), [(600, " at step 600"), (None, "")])
+def test_json_holds_the_report_and_the_title_a_known_step(step, at_step):
     evaluation = build([view_scores(1)], step=step)
     text = report.to_json(evaluation)
     assert text.endswith("}\n")
     assert json.loads(text) == evaluation
-
-
-def test_title_leaves_out_an_unknown_step(evaluation):
-    assert report.title(evaluation) == "tiny at step 600, 4 test models of the split r2n2"
-    evaluation = build([view_scores(1)], step=None)
-    assert report.title(evaluation) == "tiny, 4 test models of the split r2n2"
+    assert report.title(evaluation) == f"tiny{at_step}, 4 test models of the split r2n2"
 
 
 def test_unknown_category_goes_by_its_synset_id():
     models = [Object("12345678", "id", ("00",), None)]
-    evaluation = build([view_scores(1, {0.4: [0.5]})], models)
-    assert [row["category"] for row in evaluation["rows"]] == ["12345678"]
+    (row,) = build([view_scores(1, {0.4: [0.5]})], models)["rows"]
+    assert row["category"] == "12345678"
 
 
 def markdown_tables(text):
@@ -148,6 +135,8 @@ def test_terminal_of_80_columns_shows_every_number(capsys, monkeypatch):
                 for line in lines
             ), (label, numbers)
         assert all(name in out for name in header)
+    averages = next(number for number, line in enumerate(lines) if "mean over" in line)
+    assert re.fullmatch(r"├[─┼]+┤", lines[averages - 1])
 
 
 def test_narrow_terminal_cuts_no_number(capsys, monkeypatch):
@@ -157,12 +146,3 @@ def test_narrow_terminal_cuts_no_number(capsys, monkeypatch):
     assert "…" not in out
     chairs = next(line for line in out.splitlines() if "chair" in line)
     assert re.findall(r"[\d.]+", chairs) == ["3", *["0.200"] * 24]
-
-
-def test_terminal_separates_the_averages(evaluation, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    report.print_report(evaluation)
-    lines = capsys.readouterr().out.splitlines()
-    table = next(number for number, line in enumerate(lines) if "table" in line)
-    assert re.fullmatch(r"├[─┼]+┤", lines[table + 1])
-    assert "mean over samples" in lines[table + 2]

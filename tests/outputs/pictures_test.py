@@ -70,17 +70,6 @@ def test_tops_are_lighter_than_sides_and_cube_edges_darker():
     assert column[: len(column) // 4].max() > column[-len(column) // 3 :].max()
 
 
-def test_faces_in_corners_are_darker():
-    floor = np.zeros((6, 6, 6), bool)
-    floor[:, 0] = True
-    floor[0] = True
-    cells, sides, shades = pictures._faces(floor)
-    up = sides == 2
-    (beside_wall,) = shades[up & (cells == (1, 0, 3)).all(axis=1)]
-    (in_the_open,) = shades[up & (cells == (4, 0, 3)).all(axis=1)]
-    assert beside_wall < in_the_open
-
-
 def test_an_empty_grid_gives_its_frame():
     picture = pictures.draw_voxels(np.zeros((32, 32, 32)), 120)
     assert picture.shape == (120, 120, 4)

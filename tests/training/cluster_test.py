@@ -17,17 +17,11 @@ from r2n2_keras.training.cluster import Cluster, read_cluster, wait_for_workers
 _TWO = ["a:2222", "b:2222"]
 
 
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {},
-        {"TF_CONFIG": " "},
-        tf_config({"worker": ["a:2222"]}),
-        tf_config({"chief": ["a:1"]}, 0, "chief"),
-    ],
-)
-def test_a_process_alone_is_the_chief(environ):
-    assert read_cluster(environ) == Cluster(0, 1, ())
+def test_a_process_alone_is_the_chief():
+    one = ["a:1"]
+    alone = tf_config({"worker": one}), tf_config({"chief": one}, 0, "chief")
+    for environ in ({}, {"TF_CONFIG": " "}, *alone):
+        assert read_cluster(environ) == Cluster(0, 1, ())
     assert Cluster().is_chief
 
 
@@ -61,7 +55,6 @@ def test_the_chief_comes_before_the_workers(cluster, task_type, index, worker, a
         (tf_config({"worker": _TWO}, -1), "counted from 0, received -1"),
         (tf_config({"worker": _TWO}, 0, "chief"), "one of 0 tasks of type 'chief'"),
         (tf_config({"worker": ["a:1", "b"]}), r"as host:port, received \[.a:1., .b.\]"),
-        (tf_config({"worker": ["a:1", "b:x"]}), "as host:port"),
         (tf_config({"worker": "a:1"}), 'as host:port, received "a:1"'),
         (tf_config({"chief": _TWO}, 0, "chief"), "one chief, received 2. Make the others workers"),
         (tf_config({"worker": ["a:1", "a:1"]}), "received a:1 more than once"),

@@ -58,9 +58,11 @@ def _noting(calls):
     return keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: calls.append("train"),
         on_epoch_begin=lambda epoch, logs: calls.append(f"epoch {epoch}"),
-        on_train_batch_end=lambda batch, logs: calls.append(f"batch {batch}: {' '.join(logs)}"),
+        on_train_batch_end=lambda batch, logs: calls.append(
+            f"batch {batch}: {' '.join(sorted(logs))}"
+        ),
         on_test_begin=lambda logs: calls.append("test"),
-        on_epoch_end=lambda epoch, logs: calls.append(f"end {epoch}: {' '.join(logs)}"),
+        on_epoch_end=lambda epoch, logs: calls.append(f"end {epoch}: {' '.join(sorted(logs))}"),
         on_train_end=lambda logs: calls.append("done"),
     )
 
@@ -109,8 +111,8 @@ def test_tensorboard_has_scalars_and_pictures(through):
 
 def test_keras_callbacks_run_in_the_loop(through):
     folder, calls = through
-    batches = [f"batch {number}: loss iou" for number in range(5)]
-    ends = [f"end {number}: loss iou val_loss val_iou learning_rate" for number in range(2)]
+    batches = [f"batch {number}: iou loss" for number in range(5)]
+    ends = [f"end {number}: iou learning_rate loss val_iou val_loss" for number in range(2)]
     first, second = ["epoch 0", *batches[:3], "test", ends[0]], ["epoch 1", *batches[3:], "test"]
     assert calls == ["train", *first, *second, ends[1], "done"]
     assert len((folder.parent / "log.csv").read_text().splitlines()) == 3
@@ -298,13 +300,12 @@ def test_starting_from_weights_of_which_some_are_frozen(tmp_path, parts):
     settings = {"init_from": str(tmp_path / "other.keras"), "workdir": str(tmp_path / "run")}
     weights = setup.initial_weights(Config(model="tiny", **settings))
     _train(tmp_path / "run", parts, (), weights, steps=1, freeze=("encoder",), learning_rate=1e-2)
-    pairs = zip(R2N2.from_preset(tmp_path / "run").weights, other.weights, strict=True)
-    differences = {weight.path: np.abs(weight - before).max() for weight, before in pairs}
-    assert len(differences) > 10
-    for path, difference in differences.items():
+    trained = R2N2.from_preset(tmp_path / "run").weights
+    for weight, before in zip(trained, other.weights, strict=True):
+        difference = np.abs(weight - before).max()
         # The first update of Adam is as large as the learning rate, or almost.
-        is_frozen = path.startswith("encoder")
-        assert difference == 0 if is_frozen else 0 < difference < 0.011, path
+        is_frozen = weight.path.startswith("encoder")
+        assert difference == 0 if is_frozen else 0 < difference < 0.011, weight.path
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
