@@ -39,8 +39,7 @@ def test_archives_are_prepared_and_read_over_http(prepared, web, tmp_path):
     assert len(manifest["shards"]) == 4 * 3  # a shard per category and split
     web.requests.clear()
     output = succeed("train", *TRAIN, f"--data_dir={web.url}/prepared", cwd=tmp_path)
-    assert COUNTS in output
-    assert "3 steps done" in output
+    assert COUNTS in output and "3 steps done" in output
     shards = [request for request in web.requests if "tfrecord" in request]
     assert shards
     assert all("bytes=" in request for request in shards)  # none was downloaded whole
@@ -62,6 +61,7 @@ def test_trees_and_prepared_data_over_s3(tree, prepared, s3, tmp_path):
     ("place", "message"),
     [
         ("s3://bucket/absent", "s3://bucket/absent"),
+        ("s3://nowhere/data", "s3://nowhere/data"),
         ("WEB/absent", "/absent"),
         ("http://127.0.0.1:9/data", "Couldn't connect to server"),
         ("PLAIN/prepared", "on a server that answers range requests"),
