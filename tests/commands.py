@@ -1,7 +1,6 @@
 """Runs the commands as a user does, for tests: in this process, or in one of their own."""
 
 import contextlib
-import dataclasses
 import importlib
 import io
 import os
@@ -14,15 +13,6 @@ import warnings
 from r2n2_keras import command as command_lib
 
 TRAIN = ("--model=tiny", "--workdir=run", "--batch_size=4", "--steps=3", "--evaluate_every_steps=2")
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """As `subprocess.run` gives it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 def process(command, *flags, cwd, **env):
@@ -51,7 +41,7 @@ def run(command, *flags, cwd, **env):
             traceback.print_exc()
             code = 1
     texts = (stream.buffer.getvalue().decode() for stream in (out, err))
-    return Result(code, *texts)
+    return subprocess.CompletedProcess((command, *flags), code, *texts)
 
 
 @contextlib.contextmanager

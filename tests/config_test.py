@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,12 @@ from commands import succeed
 from r2n2_keras import config
 from r2n2_keras.errors import InputError
 
-ROOT = Path(__file__).parents[1]
-_FAST = ("quickstart", "notebook")  # the others build larger networks
-CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-
-
-def test_defaults_are_those_of_the_dataclass():
-    assert config.parse([]) == config.Config()
+CONFIGS = Path(__file__).parents[1] / "configs"
+PAPERS = ["lstm_1", "gru_1", "lstm_3", "gru_3", "res_gru_3"]
 
 
 def test_a_flagfile_gives_the_settings_back(tmp_path):
+    assert config.parse([]) == config.Config()
     settings = config.Config(
         model="tiny", categories=("chair", "table"), num_views="1..5", view_ids=(3, 11, 17),
         learning_rate=2.5e-4, learning_rate_drop_steps=(10, 20), thresholds=(0.25,), seed=7,
@@ -37,22 +34,23 @@ def test_the_command_line_wins_over_the_run(tmp_path):
     assert (settings.model, settings.seed, settings.batch_size) == ("tiny", 7, 6)
     assert (settings.steps, settings.eval_views) == (8, (2,))
     assert config.parse(flags[:1], "evaluate").model == "tiny"
-    for command, anew in (("train", ["--overwrite"]), ("synthesize", []), (None, [])):
-        flags = anew if command == "synthesize" else [*flags[:1], *anew]
-        assert config.parse(flags, command).model == "notebook"
+    for command, given in (("train", [flags[0], "--overwrite"]), ("synthesize", []), (None, flags)):
+        assert config.parse(given, command).model == "notebook"
 
 
 # Which flags a command reads
+
+_SAVED = "What a network expects to see is saved with it"
 
 
 @pytest.mark.parametrize(
     ("command", "flag", "readers"),
     [
-        ("train", "--views=5", "prepare, synthesize and validate read"),
+        ("train", "--views=5", "synthesize, prepare and validate read"),
         ("train", "--weights=m.npy", "import_weights reads"),
         ("train", "--eval_views=2", "evaluate reads"),
-        ("evaluate", "--alpha=threshold", "train and import_weights read"),
-        ("predict", "--background=3", "train and import_weights read"),
+        ("evaluate", "--alpha=threshold", f"train and import_weights read. {_SAVED}"),
+        ("predict", "--background=3", f"train and import_weights read. {_SAVED}"),
         ("export", "--noswap_yz", "import_weights reads"),
         ("synthesize", "-workdir=run", "train, evaluate, predict, export and serve read"),
         ("validate", "--num_views=3", "train and export read"),
@@ -60,27 +58,15 @@ def test_the_command_line_wins_over_the_run(tmp_path):
 )
 def test_a_typed_flag_of_another_command_is_refused(command, flag, readers, tmp_path):
     name = flag.strip("-").removeprefix("no").partition("=")[0]
-    line = f"^Expected flags that {command} reads, received --{name}, which .*Leave it out"
-    with pytest.raises(InputError, match=line) as error:
+    line = f"^Expected flags that {command} reads, received --{name}, which {readers}. Leave it out"
+    with pytest.raises(InputError, match=line):
         config.parse([flag], command)
-    assert sorted(_words(readers)) == sorted(_words(str(error.value), after="which ", to=". "))
     # In a flagfile it is taken: the one that a run saved works with every command.
     (tmp_path / "flags.cfg").write_text(f"{flag}\n")
     for given in (f"--flagfile={tmp_path}/flags.cfg", f"-flagfile {tmp_path}/flags.cfg"):
         assert config.parse(given.split(), command) == config.parse([flag])
         with pytest.raises(InputError, match=f"received --{name}, which"):
             config.parse([*given.split(), flag], command)
-
-
-def _words(text, after="", to=None):
-    text = text.partition(after)[2] if after else text
-    text = text.partition(to)[0] if to else text
-    return text.replace(",", "").replace(" and ", " ").split()
-
-
-def test_what_a_network_sees_comes_with_it():
-    with pytest.raises(InputError, match="What a network expects to see is saved with it"):
-        config.parse(["--alpha=composite"], "evaluate")
 
 
 # Paths
@@ -121,27 +107,12 @@ def test_a_value_is_one_line():
             config.parse([f'--{name}="data\n--seed=3"'])
 
 
-def test_what_a_run_may_not_change():
-    saved = config.Config(model="tiny", seed=7, steps=10, strategy="mirrored", freeze=("encoder",))
-    same = config.Config(model="tiny", seed=7, steps=20, freeze=("encoder",), dry_run=True)
-    assert saved.changed(same) == {}
-    other = config.Config(model="tiny", seed=8, learning_rate=1e-3)
-    assert saved.changed(other) == {"learning_rate": "0.0001", "freeze": "encoder", "seed": "7"}
-    assert other.changed(saved) == {"learning_rate": "0.001", "freeze": "", "seed": "8"}
-
-
-def test_a_switch_that_may_be_left_out():
+def test_what_is_not_kept_for_the_next_command():
+    saved = config.Config(overwrite=True, dry_run=True, model_file="m.keras").to_flagfile()
+    assert not re.search("overwrite|dry_run|model_file|deterministic", saved)
     assert config.parse([]).deterministic is None
     assert config.parse(["--deterministic"]).deterministic is True
     assert config.parse(["--nodeterministic"]).deterministic is False
-    assert "deterministic" not in config.Config().to_flagfile()
-
-
-def test_orders_are_not_kept_for_the_next_command():
-    saved = config.Config(overwrite=True, dry_run=True, model_file="m.keras").to_flagfile()
-    assert "overwrite" not in saved
-    assert "dry_run" not in saved
-    assert "model_file" not in saved
 
 
 @pytest.mark.parametrize(
@@ -149,20 +120,15 @@ def test_orders_are_not_kept_for_the_next_command():
     [
         ("--batch_sise=3", "Did you mean: batch_size"),
         ("--strategy=many", r"<auto\|one_device\|mirrored\|multi_worker>"),
-        ("--source=caffe", r"<theano\|notebook>"),
-        ("--jit_compile=yes", r"<auto\|on\|off>"),
         ("--on_divergence=ignore", r"<stop\|rollback>"),
         ("--ema_decay=1", "--ema_decay to be 0 to less than 1, received 1.0"),
         ("--l2=-1", "--l2 to be 0 or a number above 0"),
-        ("--clip_norm=inf", "--clip_norm to be 0 or a number above 0"),
         ("--rest_api_port=70000", "--rest_api_port to be 0 to 65535"),
         ("--model_name=a/b", "--model_name to be a name without / and :"),
         ("--clip_norm=nan", "--clip_norm to be 0 or a number above 0"),
-        ("--gradient_accumulation_steps=0", "--gradient_accumulation_steps to be a number above 0"),
         ("--checkpoint_every_seconds=-1", "--checkpoint_every_seconds to be 0 or"),
         ("--freeze=head", "--freeze to be one or two of encoder, recurrence, decoder"),
         ("--freeze=encoder,recurrence,decoder", "--freeze to be one or two"),
-        ("--freeze=encoder,encoder", "--freeze to be one or two"),
         ("--profile=20", "--profile to be START:STOP"),
         ("--profile=20:10", "--profile to be START:STOP"),
         ("--callbacks=keras.callbacks", "--callbacks to be module:factory"),
@@ -174,7 +140,6 @@ def test_orders_are_not_kept_for_the_next_command():
         ("--steps=-1", "--steps to be a number above 0"),
         ("--num_views=0", "--num_views to be 1 to 9999.*received '0'"),
         ("--thresholds=0.4,0.4", "none twice"),
-        ("--eval_views=1,1", "none twice"),
         ("--steps=99999999999999999999", "--steps"),
         ("--learning_rate_drop_steps=-5,10", "a rising list"),
         ("--num_views=5..1", "--num_views"),
@@ -186,7 +151,6 @@ def test_orders_are_not_kept_for_the_next_command():
         ("--thresholds=nan", "between 0 and 1"),
         ("--background=300", "0 to 255"),
         ("--learning_rate=nan", "--learning_rate"),
-        ("--learning_rate_drop_steps=20,10", "a rising list"),
         ("--view_ids=-1", "--view_ids"),
         ("chair.png", "Expected flags only, received 'chair.png'"),
         ("--flagfile=no-such.cfg", "no-such.cfg"),
@@ -198,14 +162,9 @@ def test_bad_flags_end_in_one_line(flag, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("3", (3, 3)), ("1..5", (1, 5)), ("12", (12, 12)), ("2..2", (2, 2))]
-)
-def test_view_range(text, expected):
-    assert config.Config(num_views=text).view_range == expected
-
-
-def test_fixed_views_set_the_range():
+def test_view_range():
+    for text, expected in (("12", (12, 12)), ("1..5", (1, 5)), ("2..2", (2, 2))):
+        assert config.Config(num_views=text).view_range == expected
     assert config.Config(view_ids=(3, 11, 17)).view_range == (3, 3)
 
 
@@ -236,14 +195,9 @@ def test_help_is_short_teaches_and_names_what_the_command_reads(command):
     assert shown <= own
 
 
-def test_the_configs_of_the_issue_are_there():
-    assert {"quickstart.cfg", "notebook.cfg"} <= {path.name for path in CONFIGS}
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.cfg")), ids=lambda path: path.name)
 def test_shipped_config_opens_with_what_it_is(path):
-    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    text = " ".join(header)
+    text = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     assert f"python -m r2n2_keras.train --flagfile=configs/{path.name}" in text
     assert "Time:" in text
     assert "Score:" in text
@@ -256,24 +210,25 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[] if path.stem in _FAST else [pytest.mark.slow])
-        for path in CONFIGS
-    ],
-    ids=lambda path: path.name,
+    "name", ["quickstart", "notebook", *(pytest.param(n, marks=pytest.mark.slow) for n in PAPERS)]
 )
-def test_shipped_config_dry_runs(path, tmp_path, cache):
+def test_shipped_config_dry_runs(name, tmp_path, cache):
     # Few models and a small batch: enough to build everything and make some steps.
-    flags = (f"--flagfile={path}", "--dry_run", "--models_per_category=5", "--batch_size=2")
+    flags = (
+        f"--flagfile={CONFIGS}/{name}.cfg",
+        "--dry_run",
+        "--models_per_category=5",
+        "--batch_size=2",
+    )
     printed = succeed("train", *flags, cwd=tmp_path, R2N2_CACHE=str(cache))
-    assert "Dry run: 3 steps done" in printed
+    assert "synthesised furniture, not ShapeNet" in printed
+    assert re.search(r"3 steps done, nothing written. \S+ samples/s, so \d+ steps take", printed)
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("preset", ["lstm_1", "gru_1", "lstm_3", "gru_3", "res_gru_3"])
+@pytest.mark.parametrize("preset", PAPERS)
 def test_the_papers_recipe(preset):
-    settings = config.parse([f"--flagfile={ROOT / 'configs' / preset}.cfg"])
+    settings = config.parse([f"--flagfile={CONFIGS / preset}.cfg"])
     assert settings == config.Config(
         model=preset, workdir=f"runs/{preset}", steps=60_000, batch_size=24, learning_rate=1e-4,
         learning_rate_drop_steps=(20_000, 60_000), learning_rate_drop_factor=0.1, l2=2.5e-5,

@@ -14,19 +14,13 @@ def _reason(function, *args):
     return reason(caught.value)
 
 
-def test_without_a_graph():
+def test_with_and_without_a_graph():
     assert _reason(tf.io.read_file, "/absent") == ABSENT
     assert _reason(tf.io.gfile.listdir, "/absent") == "Could not find directory /absent"
-
-
-def test_in_a_graph():
     read = tf.function(tf.io.read_file)
     assert _reason(read, "/absent") == ABSENT
     nested = tf.function(lambda paths: tf.map_fn(read, paths))
     assert _reason(nested, tf.constant(["/absent"])) == ABSENT
-
-
-def test_in_a_dataset():
     paths = tf.data.Dataset.from_tensors("/absent").map(tf.io.read_file)
     assert _reason(list, paths).endswith(ABSENT)
 

@@ -1,6 +1,7 @@
 """Paths as people type them; files that appear whole or not at all."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,10 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_homes(here):
+def test_homes_and_places(here):
+    assert files.absolute("a/../b") == f"{here}/b"
+    for path in ("", "/x", "s3://bucket/x"):
+        assert files.absolute(path) == path
     assert files.expand("~/a b") == f"{here}/home/a b"
     assert files.expand("~root/a") == "/root/a"
     assert files.expand("./~x") == "./~x"
@@ -45,19 +49,12 @@ def test_lists_of_paths(text, expected, here):
     assert files.split_paths(text) == expected
 
 
-def test_absolute(here):
-    assert files.absolute("a/../b") == f"{here}/b"
-    for path in ("", "/x", "s3://bucket/x"):
-        assert files.absolute(path) == path
-
-
 def test_what_is_not_there_is_told_from_what_is_another_thing(here):
     (here / "file").touch()
-    files.require("file", "a_flag", "file")
-    files.require("home", "a_flag", "folder")
-    files.require("home", "a_flag")
-    files.require("", "a_flag", "file")
-    files.require("gs://bucket/file", "a_flag", "file")
+    for path, what in (
+        ("file", "file"), ("home", "folder"), ("home", ""), ("", "file"), ("gs://a/file", "file"),
+    ):  # fmt: skip
+        files.require(path, "a_flag", what)
     for path, what, found in (
         ("none", "file", "--a_flag=none, which does not exist"),
         ("none", "", "Expected a file or a folder, received --a_flag=none, which does not exist"),
@@ -74,8 +71,7 @@ def test_nothing_half_written_is_left(kind, here):
         if kind == "folder":
             os.mkdir(path)
             path = os.path.join(path, "x")
-        with open(path, "w") as file:
-            file.write(text)
+        Path(path).write_text(text)
 
     with files.replacing("new") as partial:
         write(partial, "whole")
@@ -84,5 +80,4 @@ def test_nothing_half_written_is_left(kind, here):
         write(partial, "half")
         raise OSError
     assert sorted(os.listdir()) == ["home", "new"]
-    with open("new/x" if kind == "folder" else "new") as file:
-        assert file.read() == "whole"
+    assert Path("new/x" if kind == "folder" else "new").read_text() == "whole"

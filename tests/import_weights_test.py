@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +100,7 @@ def refusal(home, **settings):
         convert(**settings)
     assert sorted(home.rglob("*")) == before
     line = str(error.value)
-    assert "\n" not in line
-    assert "xpected" in line
-    assert "received" in line
+    assert re.search("^.*xpected.*received.*$", line)
     return line
 
 
@@ -121,7 +120,6 @@ def test_a_file_that_exists_is_kept_unless_told(home, capsys):
     [
         ({"source": None}, "--source=theano or --source=notebook"),
         ({"weights": ""}, "Expected --weights=FILE"),
-        ({"out": ""}, "Expected --out=FILE.keras to write, received none"),
         ({"out": "m.h5"}, "Expected --out=FILE.keras to write, received m.h5"),
         ({"out": "folder.keras"}, "received the folder folder.keras"),
         ({"weights": "none.npy"}, "--weights=none.npy, which does not exist"),
@@ -140,29 +138,6 @@ def test_flags_that_are_refused(home, settings, message):
     assert message in refusal(home, **settings)
 
 
-def swap(arrays, one, other):
-    arrays[one], arrays[other] = arrays[other], arrays[one]
-
-
-@pytest.mark.parametrize(
-    ("change", "messages"),
-    [
-        (lambda a: swap(a, 4, 61), ["array 4 (conv2a W) is", "array 61 (conv11 W) is"]),
-        (lambda a: a.pop(9), ["received 62", "array 9 (conv2c b)"]),
-        (lambda a: a.insert(9, a[8]), ["received 64", "array 9 (conv2c b)"]),
-        (lambda a: a.__setitem__(9, a[9][1:]), ["array 9 (conv2c b) is (2,) instead of (3,)"]),
-        (lambda a: a[9].fill(np.nan), ["array 9 (conv2c b), received 3 that are NaN"]),
-    ],
-    ids=["swapped", "missing", "extra", "shape", "nan"],
-)
-def test_arrays_that_do_not_fit_are_named(home, change, messages):
-    arrays = arrays_of_narrow()
-    change(arrays)
-    save("weights.npy", arrays)
-    line = refusal(home)
-    assert all(message in line for message in ["weights.npy: ", *messages]), line
-
-
 def test_bad_files_end_the_command_in_one_line(home):
     class Malice:
         def __reduce__(self):
@@ -172,15 +147,17 @@ def test_bad_files_end_the_command_in_one_line(home):
     Path("cut.npy").write_bytes(content[:-10])
     Path("code.npy").write_bytes(content[:128] + pickle.dumps(Malice()))
     np.save("array.npy", np.ones(3))
+    arrays = arrays_of_narrow()
+    save("short.npy", arrays[:9] + arrays[10:])
     before = sorted(os.listdir())
     for weights, message in (
         ("code.npy", "it would run 'posix.system', which was not done"),
         ("cut.npy", "its pickle is damaged"),
         ("array.npy", "one array of float64, shape (3,)"),
+        ("short.npy", "short.npy: Expected 63 arrays, received 62"),
     ):
         assert message in refusal(home, weights=weights)
     flags = ("--source=theano", "--weights=code.npy", "--out=m.keras")
     line = fail("import_weights", *flags, cwd=home, how=process)
-    assert line.startswith("error: Expected a .npy file")
-    assert "posix.system" in line
+    assert line.startswith("error: Expected a .npy file") and "posix.system" in line
     assert sorted(os.listdir()) == before

@@ -1,5 +1,6 @@
-"""What README.md and docs/ tell people to type works: their blocks are run in order."""
+"""What README.md and docs/ tell people to type works, and the quick start reaches its scores."""
 
+import json
 import os
 import re
 import shlex
@@ -16,13 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = ["--models_per_category=5", "--batch_size=2", "--steps=2", "--evaluate_every_steps=2"]
 
 
-def _blocks():
-    text = "\n".join(page.read_text() for page in PAGES)
-    return re.findall(r"^```(bash|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
 def _commands():
-    for language, text in _blocks():
+    pages = "\n".join(page.read_text() for page in PAGES)
+    for language, text in re.findall(r"^```(bash|python)\n(.*?)^```", pages, re.M | re.S):
         if language == "python":
             yield language, text
         else:
@@ -40,23 +37,18 @@ def test_the_two_commands_come_first():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_command_runs(tmp_path):
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
-    shutil.copytree(ROOT / "export", tmp_path / "export")
+    for folder in ("configs", "benchmarks", "export"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     env = {**os.environ, "R2N2_CACHE": str(tmp_path / "cache"), "PYTHON": sys.executable}
     run = 0
     for language, text in _commands():
-        if language == "python":
-            command = [sys.executable, "-c", text]
-        else:
-            command = shlex.split(text, comments=True)
-            if command[0] == "make":
-                # Running them here would install and test within the tests.
-                command = ["make", "-n", "-C", str(ROOT), *command[1:]]
-            elif command[:2] == ["pip", "install"]:
-                continue
-            else:
-                command = _small([sys.executable if w == "python" else w for w in command])
+        command = shlex.split(text, comments=True) if language == "bash" else ["python", "-c", text]
+        if command[:2] == ["pip", "install"]:
+            continue
+        if command[0] == "make":
+            # Running them here would install and test within the tests.
+            command = ["make", "-n", "-C", str(ROOT), *command[1:]]
+        command = _small([sys.executable if word == "python" else word for word in command])
         result = subprocess.run(
             command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300
         )
@@ -88,3 +80,18 @@ def test_links_lead_somewhere(page):
             titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
             anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
             assert anchor in anchors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quick_start_learns_to_see(tmp_path):
+    """The benchmark runs the same commands as `make quickstart` and measures them."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "quickstart.py"), f"--out={tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert figures["iou_3_views"] >= figures["mean_shape_iou"] + 0.10
+    assert figures["iou_3_views"] >= figures["iou_1_view"]
+    assert figures["peak_memory_gb"] < 4
+    for name in ("exports/1/saved_model.pb", "evaluation.json"):
+        assert (tmp_path / "runs" / "quickstart" / name).is_file()

@@ -1,4 +1,4 @@
-"""A run as the commands see it."""
+"""A run as the commands see it, and its folder."""
 
 import os
 import sys
@@ -17,27 +17,13 @@ def open_workdir(**settings):
         pass
 
 
-def test_opening_writes_flags_that_parse_back(tmp_path):
-    config = Config(workdir=str(tmp_path / "run"), model="tiny", num_views="1..5", steps=7)
-    with runs.opened(config):
-        assert saved_settings(str(tmp_path / "run")) == config
-    assert saved_settings(str(tmp_path)) is saved_settings("") is None
-
-
-def test_the_run_of_another_preset_is_kept(tmp_path):
-    open_workdir(workdir=str(tmp_path), model="tiny")
-    with pytest.raises(InputError, match=r"--model=tiny, received --model=notebook.*--overwrite"):
-        runs.check_workdir(Config(workdir=str(tmp_path), model="notebook"))
-    runs.check_workdir(Config(workdir=str(tmp_path), model="tiny"))
-    runs.check_workdir(Config(workdir=str(tmp_path), model="notebook", overwrite=True))
-
-
 def test_all_flags_that_differ_are_named(tmp_path):
     open_workdir(workdir=str(tmp_path), seed=1, num_views="1..5")
     with pytest.raises(InputError) as caught:
         runs.check_workdir(Config(workdir=str(tmp_path), seed=2, l2=1e-5, num_views="1..5"))
     expected = "--l2=0.0 --seed=1, received --l2=1e-05 --seed=2. Leave them out to go on"
     assert expected in str(caught.value)
+    runs.check_workdir(Config(workdir=str(tmp_path), seed=2, overwrite=True))
     # What says nothing about the training may be another.
     changed = {"steps": 7, "strategy": "mirrored", "checkpoint_every_seconds": 5, "data_dir": "d"}
     runs.check_workdir(Config(workdir=str(tmp_path), seed=1, num_views="1..5", **changed))
@@ -53,22 +39,20 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def test_a_lock_keeps_a_second_process_out(tmp_path):
-    run = {"workdir": str(tmp_path / "run")}
-    with runs.opened(Config(**run)):
+    config = Config(workdir=str(tmp_path / "run"), model="tiny", num_views="1..5", steps=7)
+    with runs.opened(config):
         with pytest.raises(InputError, match="where another process does"):
-            open_workdir(**run, overwrite=True)
-        assert os.listdir(run["workdir"]) == ["flags.cfg"]
-    open_workdir(**run)
+            open_workdir(workdir=config.workdir, overwrite=True)
+        assert os.listdir(config.workdir) == ["flags.cfg"]
+        assert saved_settings(config.workdir) == config
+    open_workdir(workdir=config.workdir)
+    assert saved_settings(str(tmp_path)) is saved_settings("") is None
 
 
-def test_checkpoints_without_their_settings_are_refused(tmp_path):
+def test_checkpoints_without_their_settings_and_damaged_settings_are_refused(tmp_path):
     (tmp_path / "checkpoints" / "step-000000004").mkdir(parents=True)
     with pytest.raises(InputError, match=r"flags.cfg beside the checkpoints.*--overwrite"):
         runs.check_workdir(Config(workdir=str(tmp_path)))
-    runs.check_workdir(Config(workdir=str(tmp_path), overwrite=True))
-
-
-def test_damaged_settings_are_named(tmp_path):
     (tmp_path / "flags.cfg").write_text("--mod\0el=tiny\n")
     with pytest.raises(InputError, match=r"Reading the run's settings, .*flags.cfg: "):
         runs.check_workdir(Config(workdir=str(tmp_path)))
@@ -97,26 +81,46 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path, capsys):
     assert "checkpoints, flags.cfg" in capsys.readouterr().out
 
 
-def test_missing_workdir():
-    with pytest.raises(InputError, match=r"Expected --workdir=DIR"):
-        runs.check_workdir(Config())
-
-
-def test_workdir_that_is_a_file(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("gs://bucket/run", "a local or mounted folder, received --{}=gs://bucket/run"),
+        ("file", "--{} to be a folder, received the file file"),
+    ],
+)
+def test_results_are_written_to_folders(place, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="folder"):
-        runs.check_workdir(Config(workdir=str(tmp_path / "file")))
-
-
-@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run"])
-def test_results_are_written_to_folders(url, tmp_path):
-    (tmp_path / "file").write_text("")
-    for config in (Config(export_dir=url), Config(export_dir=str(tmp_path / "file"))):
-        with pytest.raises(InputError, match="folder, received"):
-            runs.output_dir(config, "export_dir", "exports")
-    with pytest.raises(InputError, match="local or mounted folder, received --workdir"):
-        runs.check_workdir(Config(workdir=url))
+    with pytest.raises(InputError, match=message.format("export_dir")):
+        runs.output_dir(Config(export_dir=place), "export_dir", "exports")
+    with pytest.raises(InputError, match=message.format("workdir")):
+        runs.check_workdir(Config(workdir=place))
     assert runs.output_dir(Config(workdir="run"), "export_dir", "exports") == "run/exports"
+
+
+# The metrics
+
+
+def test_metrics_round_trip(tmp_path):
+    assert workdir.read_metrics(str(tmp_path)) == []
+    assert workdir.best_row([]) is None
+    rows = [
+        {"step": step, "epoch": step / 10, "samples": 4 * step, "seconds": 1.5, "loss": 0.5,
+         "iou": 0.25, "val_loss": 0.6, "val_iou": val_iou, "learning_rate": 1e-4}
+        for step, val_iou in ((10, 0.1), (20, 0.3), (30, 0.2))
+    ]  # fmt: skip
+    workdir.write_metrics(str(tmp_path), rows)
+    assert workdir.read_metrics(str(tmp_path)) == rows
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert header == "step,epoch,samples,seconds,loss,iou,val_loss,val_iou,learning_rate"
+    assert workdir.best_row(rows)["step"] == 20
+
+
+@pytest.mark.parametrize("content", ["garbage\n1\n", "step,loss\n1,2\n", "\x00,\x01\nx,y\n"])
+def test_metrics_that_are_no_metrics(tmp_path, content):
+    (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(InputError, match=r"metrics\.csv, which cannot be read"):
+        workdir.read_metrics(str(tmp_path))
 
 
 # Scores of other data or another model
@@ -170,10 +174,6 @@ def test_a_run_keeps_the_scores_of_its_own(settings, other, home):
         runs.evaluation_dir(Config(**settings))
 
 
-def test_a_run_keeps_its_loss_and_one_that_names_none_has_the_originals(tmp_path):
-    open_workdir(workdir=str(tmp_path), loss="dice")
-    with pytest.raises(InputError, match="--loss=dice, received --loss=bce"):
-        runs.check_workdir(Config(workdir=str(tmp_path)))
-    flags = tmp_path / "flags.cfg"
-    flags.write_text(flags.read_text().replace("--loss=dice\n", ""))
-    runs.check_workdir(Config(workdir=str(tmp_path), loss="bce"))
+def test_a_run_that_names_no_loss_has_the_originals(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--model=tiny\n")
+    assert saved_settings(str(tmp_path)).loss == "bce"

@@ -1,13 +1,31 @@
-"""What tests of training share: addresses of workers, and what a run's folder holds."""
+"""What tests of training share: processes that train, and what a run's folder holds."""
 
 import contextlib
+import json
 import os
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import tensorflow as tf
 
 from r2n2_keras import workdir
+from r2n2_keras.model.r2n2 import R2N2
+
+
+def start(*flags, cwd, **popen):
+    """Starts `train` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "r2n2_keras.train", *flags],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen,
+    )  # fmt: skip
+
+
+def tf_config(cluster, index=0, task_type="worker"):
+    """The environment variable that makes a process a task of a cluster."""
+    task = {"type": task_type, "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
 
 
 def addresses_of(count):
@@ -40,11 +58,18 @@ def rows_of(folder):
     return [{name: row[name] for name in row if name != "seconds"} for row in rows]
 
 
-def assert_same_run(one, other, variables):
-    """Two runs ended with the same bits, in as many variables, and have the same metrics."""
+def assert_same_model(one, other):
+    """Two runs left the same model, bit for bit; gives its number of weights."""
+    weights, expected = (R2N2.from_preset(run).get_weights() for run in (one, other))
+    assert [weight.tobytes() for weight in weights] == [weight.tobytes() for weight in expected]
+    return len(weights)
+
+
+def assert_same_run(one, other):
+    """Two runs, with averages, left the same bits and the same metrics."""
     values, expected = variables_of(one), variables_of(other)
     assert values.keys() == expected.keys()
-    assert len(values) == variables
+    assert len(values) == 2 + 4 * assert_same_model(one, other)  # weights, moments, averages
     for name, value in values.items():
         assert np.asarray(value).tobytes() == np.asarray(expected[name]).tobytes(), name
     assert rows_of(one) == rows_of(other)

@@ -18,44 +18,19 @@ IOUS = {0.3: [0.1, 0.2, 0.3, 1.0], 0.4: [0.0, 0.1, 0.2, 0.9]}
 
 
 def view_scores(views, ious=IOUS):
+    ious = {threshold: np.array(values) for threshold, values in ious.items()}
     samples = len(next(iter(ious.values())))
-    return ViewScores(
-        views,
-        {threshold: np.array(values) for threshold, values in ious.items()},
-        np.linspace(0.5, 0.7, samples),
-        np.linspace(0.2, 0.4, samples),
-    )
+    return ViewScores(views, ious, np.linspace(0.5, 0.7, samples), np.linspace(0.2, 0.4, samples))
 
 
 def build(scores, models=MODELS, step=600):
-    return report.build(
-        scores,
-        models,
-        model_name="tiny",
-        step=step,
-        split="test",
-        split_rule="r2n2",
-        mean_shape_iou=0.25,
-        loss="dice",
-    )
+    settings = {"model_name": "tiny", "split": "test", "split_rule": "r2n2", "loss": "dice"}
+    return report.build(scores, models, step=step, mean_shape_iou=0.25, **settings)
 
 
 @pytest.fixture
 def evaluation():
     return build([view_scores(1), view_scores(5)])
-
-
-@pytest.fixture
-def full_evaluation():
-    """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
-    rng = np.random.default_rng(0)
-    models = [
-        Object(synset_id, f"{synset_id}-{n}", ("00",), None)
-        for synset_id in SYNSET_IDS.values()
-        for n in range(1000)
-    ]
-    scores = [view_scores(views, {0.4: rng.uniform(size=len(models))}) for views in (1, 2, 3, 4, 5)]
-    return build(scores, models)
 
 
 def test_layout_is_that_of_evaluation_json(evaluation):
@@ -65,16 +40,9 @@ def test_layout_is_that_of_evaluation_json(evaluation):
     assert (evaluation["split"], evaluation["samples"]) == ("test", 4)
     for row in evaluation["rows"]:
         assert list(row) == ["category", "synset_id", "views", "threshold", "iou", "samples"]
+    names = "iou_mean_over_samples iou_mean_over_categories average_precision loss mean_shape_iou"
     for line in evaluation["summary"]:
-        assert list(line) == [
-            "views",
-            "threshold",
-            "iou_mean_over_samples",
-            "iou_mean_over_categories",
-            "average_precision",
-            "loss",
-            "mean_shape_iou",
-        ]
+        assert list(line) == ["views", "threshold", *names.split()]
     # One row for each number of views, threshold and category; a line for the first two.
     keys = [(row["views"], row["threshold"], row["category"]) for row in evaluation["rows"]]
     pairs = [(views, threshold) for views in (1, 5) for threshold in (0.3, 0.4)]
@@ -83,43 +51,29 @@ def test_layout_is_that_of_evaluation_json(evaluation):
 
 
 def test_numbers_are_the_means(evaluation):
-    rows = {(r["views"], r["threshold"], r["category"]): r for r in evaluation["rows"]}
-    assert rows[1, 0.3, "chair"]["iou"] == pytest.approx(0.2)
-    assert rows[1, 0.3, "table"]["iou"] == pytest.approx(1.0)
-    assert rows[5, 0.4, "chair"]["iou"] == pytest.approx(0.1)
-    assert (rows[1, 0.3, "chair"]["samples"], rows[1, 0.3, "table"]["samples"]) == (3, 1)
-    assert rows[1, 0.3, "chair"]["synset_id"] == CHAIR
-
-    at_3, at_4, *_ = evaluation["summary"]
-    assert at_3["iou_mean_over_samples"] == pytest.approx(0.4)  # (0.1 + 0.2 + 0.3 + 1) / 4
-    assert at_3["iou_mean_over_categories"] == pytest.approx(0.6)  # (0.2 + 1) / 2
-    assert at_4["iou_mean_over_samples"] == pytest.approx(0.3)
-    assert at_4["iou_mean_over_categories"] == pytest.approx(0.5)
-    for line in evaluation["summary"]:
-        assert line["average_precision"] == pytest.approx(0.6)
-        assert line["loss"] == pytest.approx(0.3)
-        assert line["mean_shape_iou"] == 0.25
+    ious = [row["iou"] for row in evaluation["rows"]]
+    assert ious == pytest.approx([0.2, 1, 0.1, 0.9] * 2)  # chair and table at 0.3, at 0.4
+    assert [row["samples"] for row in evaluation["rows"]] == [3, 1] * 4
+    assert [row["synset_id"] for row in evaluation["rows"]] == [CHAIR, TABLE] * 4
+    at_3, at_4 = (0.4, 0.6), (0.3, 0.5)  # (0.1 + 0.2 + 0.3 + 1) / 4 and (0.2 + 1) / 2
+    for line, means in zip(evaluation["summary"], [at_3, at_4] * 2, strict=True):
+        _, _, *numbers = line.values()
+        assert numbers == pytest.approx([*means, 0.6, 0.3, 0.25])
 
 
-@pytest.mark.parametrize("step", [600, None])
-def test_json_holds_the_report(step):
+@pytest.mark.parametrize(("step", "at_step"), [(600, " at step 600"), (None, "")])
+def test_json_holds_the_report_and_the_title_a_known_step(step, at_step):
     evaluation = build([view_scores(1)], step=step)
     text = report.to_json(evaluation)
     assert text.endswith("}\n")
     assert json.loads(text) == evaluation
-
-
-def test_title_leaves_out_an_unknown_step(evaluation):
-    assert report.title(evaluation) == "tiny at step 600, 4 test models of the split r2n2"
-    assert (
-        report.title(build([view_scores(1)], step=None)) == "tiny, 4 test models of the split r2n2"
-    )
+    assert report.title(evaluation) == f"tiny{at_step}, 4 test models of the split r2n2"
 
 
 def test_unknown_category_goes_by_its_synset_id():
     models = [Object("12345678", "id", ("00",), None)]
-    evaluation = build([view_scores(1, {0.4: [0.5]})], models)
-    assert [row["category"] for row in evaluation["rows"]] == ["12345678"]
+    (row,) = build([view_scores(1, {0.4: [0.5]})], models)["rows"]
+    assert row["category"] == "12345678"
 
 
 def markdown_tables(text):
@@ -135,11 +89,8 @@ def test_markdown_is_well_formed(evaluation):
     text = report.to_markdown(evaluation)
     assert text.startswith("# tiny at step 600, 4 test models of the split r2n2\n\n")
     assert text.endswith("|\n") and not text.endswith("\n\n")
-    assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        "IoU at threshold 0.3",
-        "IoU at threshold 0.4",
-        "Without a threshold",
-    ]
+    titles = ["IoU at threshold 0.3", "IoU at threshold 0.4", "Without a threshold"]
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == titles
     tables = markdown_tables(text)
     assert len(tables) == 3
     for header, rule, *lines in tables:
@@ -163,16 +114,20 @@ def test_markdown_is_well_formed(evaluation):
     ]
 
 
-def test_terminal_of_80_columns_shows_every_number(full_evaluation, capsys, monkeypatch):
+def test_terminal_of_80_columns_shows_every_number(capsys, monkeypatch):
+    """All 13 categories, five numbers of views, sample counts as large as ShapeNet's."""
     monkeypatch.setenv("COLUMNS", "80")
-    report.print_report(full_evaluation)
+    models = [Object(s, f"id{n}", ("00",), None) for s in SYNSET_IDS.values() for n in range(1000)]
+    ious = {0.4: np.random.default_rng(0).uniform(size=len(models))}
+    evaluation = build([view_scores(views, ious) for views in (1, 2, 3, 4, 5)], models)
+    report.print_report(evaluation)
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in out
     assert lines[0] == "tiny at step 600, 13000 test models of the split r2n2"
 
-    for _, header, body in report.tables(full_evaluation):
+    for _, header, body in report.tables(evaluation):
         for label, *numbers in body:
             # A label may break over two lines; the numbers beside it may not.
             assert any(
@@ -180,22 +135,14 @@ def test_terminal_of_80_columns_shows_every_number(full_evaluation, capsys, monk
                 for line in lines
             ), (label, numbers)
         assert all(name in out for name in header)
+    averages = next(number for number, line in enumerate(lines) if "mean over" in line)
+    assert re.fullmatch(r"├[─┼]+┤", lines[averages - 1])
 
 
 def test_narrow_terminal_cuts_no_number(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    evaluation = build([view_scores(views) for views in range(1, 25)])
-    report.print_report(evaluation)
+    report.print_report(build([view_scores(views) for views in range(1, 25)]))
     out = capsys.readouterr().out
     assert "…" not in out
     chairs = next(line for line in out.splitlines() if "chair" in line)
     assert re.findall(r"[\d.]+", chairs) == ["3", *["0.200"] * 24]
-
-
-def test_terminal_separates_the_averages(evaluation, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    report.print_report(evaluation)
-    lines = capsys.readouterr().out.splitlines()
-    table = next(number for number, line in enumerate(lines) if "table" in line)
-    assert re.fullmatch(r"├[─┼]+┤", lines[table + 1])
-    assert "mean over samples" in lines[table + 2]

@@ -1,14 +1,13 @@
 """Scores of a split against a naive evaluation, one picture and one model at a time."""
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from r2n2_keras.data import binvox, objects, trees
-from r2n2_keras.errors import InputError
 from r2n2_keras.evaluation import baselines, examples, scores
+from r2n2_keras.evaluation.step import make_eval_step
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.shapes import dataset
 
@@ -28,22 +27,14 @@ def models(tmp_path_factory):
 def model():
     """As large in and out as the files, so that no picture is resized; narrow inside."""
     network = R2N2.from_preset(
-        "tiny",
-        image_size=137,
-        encoder_filters=(2, 2, 4, 4, 4, 4),
-        encoder_kernel_sizes=(3,) * 6,
-        features=8,
-        hidden_channels=4,
-        decoder_filters=(4, 4, 2, 1),
-    )
+        "tiny", image_size=137, encoder_filters=(2, 2, 4, 4, 4, 4), encoder_kernel_sizes=(3,) * 6,
+        features=8, hidden_channels=4, decoder_filters=(4, 4, 2, 1),
+    )  # fmt: skip
     # Louder than fresh weights, with which all cells come out alike whatever the pictures show.
     rng = np.random.default_rng(0)
-    network.set_weights(
-        [
-            rng.normal(0, 2 * np.prod(w.shape[:-1]) ** -0.5 if len(w.shape) > 1 else 0.2, w.shape)
-            for w in network.weights
-        ]
-    )
+    for weight in network.weights:
+        size = 2 * np.prod(weight.shape[:-1]) ** -0.5 if len(weight.shape) > 1 else 0.2
+        weight.assign(rng.normal(0, size, weight.shape))
     return network
 
 
@@ -84,49 +75,38 @@ def test_average_precision_is_that_of_scikit_learn(levels, occupied):
     if levels:  # few different probabilities: ties
         occupancy = np.floor(occupancy * levels).astype("float32") / levels
     expected = average_precision_score(voxels.ravel(), occupancy.ravel())
-    assert scores.average_precision(voxels, occupancy) == pytest.approx(expected, rel=1e-9)
-    as_floats = scores.average_precision(voxels.astype("float32"), occupancy)
-    assert as_floats == pytest.approx(expected, rel=1e-9)
-
-
-def test_average_precision_of_a_perfect_order_is_one():
-    voxels = np.zeros((2, 2, 2), bool)
-    voxels[0] = True
-    assert scores.average_precision(voxels, voxels * 0.2 + 0.1) == 1
-    assert scores.average_precision(voxels, np.full(voxels.shape, 0.7)) == 0.5
+    for cells in (voxels, voxels.astype("float32")):
+        assert scores.average_precision(cells, occupancy) == pytest.approx(expected, rel=1e-9)
 
 
 # score
 
 
 def naive_scores(model, models, view_ids, loss=cross_entropy):
-    """`(iou {threshold: (S,)}, average precision (S,), loss (S,))` with these views."""
-    ious, precisions, losses = {threshold: [] for threshold in THRESHOLDS}, [], []
+    """Of each model: IoU at the thresholds, average precision and loss, with these views."""
+    rows = []
     for one in models:
         images = [picture(one.files.view_path(f"{view:02d}")) for view in view_ids]
         occupancy = model.predict(np.array([images]), verbose=0)[0]
         voxels = voxels_of(one)
-        for threshold in THRESHOLDS:
-            ious[threshold].append(iou_of(voxels, occupancy, threshold))
-        precisions.append(average_precision_score(voxels.ravel(), occupancy.ravel()))
-        losses.append(loss(voxels, occupancy))
-    return ious, precisions, losses
+        ious = [iou_of(voxels, occupancy, threshold) for threshold in THRESHOLDS]
+        precision = average_precision_score(voxels.ravel(), occupancy.ravel())
+        rows.append([*ious, precision, loss(voxels, occupancy)])
+    return rows
 
 
 def assert_same_scores(result, expected):
-    ious, precisions, losses = expected
     assert tuple(result.iou) == THRESHOLDS
-    for threshold in THRESHOLDS:
-        # One cell on the other side of the threshold is rounding, not an error.
-        np.testing.assert_allclose(result.iou[threshold], ious[threshold], atol=1e-3)
-    np.testing.assert_allclose(result.average_precision, precisions, atol=1e-3)
+    *shares, losses = np.transpose(expected)
+    # One cell on the other side of the threshold is rounding, not an error.
+    received = [*result.iou.values(), result.average_precision]
+    np.testing.assert_allclose(received, shares, atol=1e-3)
     np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
 
 
 def test_scores_are_those_of_a_naive_evaluation(model, models):
-    results = scores.score(
-        model, models, eval_views=(1, VIEWS), thresholds=THRESHOLDS, batch_size=3
-    )
+    settings = {"eval_views": (1, VIEWS), "thresholds": THRESHOLDS, "batch_size": 3}
+    results = scores.score(model, models, **settings)
     assert [result.views for result in results] == [1, VIEWS]
     for result in results:
         # A sample's n views are its first n renderings.
@@ -139,57 +119,41 @@ def test_scores_are_those_of_a_naive_evaluation(model, models):
 
 def test_view_ids_choose_the_renderings_and_their_order(model, models):
     (result,) = scores.score(
-        model,
-        models[:2],
-        eval_views=(2,),
-        thresholds=THRESHOLDS,
-        batch_size=2,
-        view_ids=(2, 0),
+        model, models[:2], eval_views=(2,), thresholds=THRESHOLDS, batch_size=2, view_ids=(2, 0),
         loss="dice",
-    )
+    )  # fmt: skip
     assert_same_scores(result, naive_scores(model, models[:2], (2, 0), soft_dice))
-
-
-def test_more_views_than_renderings_are_told(model, models):
-    message = f"Expected at least {VIEWS + 1} renderings of every object, received .* with {VIEWS}"
-    with pytest.raises(InputError, match=message):
-        scores.score(model, models, eval_views=(1, VIEWS + 1), thresholds=THRESHOLDS, batch_size=2)
-
-
-def test_a_perfect_network_scores_one(model, models):
-    class Perfect(keras.Model):
-        """Knows every model by its first picture."""
-
-        input_shape, output_shape = model.input_shape, model.output_shape
-        image_spec = model.image_spec
-
-        def __init__(self):
-            super().__init__()
-            self.pictures = np.stack([picture(one.files.view_path("00")) for one in models])
-            self.answers = np.stack([voxels_of(one) for one in models]).astype("float32")
-
-        def call(self, images):
-            ops = keras.ops
-            difference = ops.abs(images[:, None, 0] - self.pictures[None])
-            known = ops.argmin(ops.sum(difference, axis=(2, 3, 4)), axis=1)
-            return ops.take(ops.convert_to_tensor(self.answers), known, axis=0)
-
-    (result,) = scores.score(Perfect(), models, eval_views=(1,), thresholds=(0.5,), batch_size=3)
-    np.testing.assert_array_equal(result.iou[0.5], 1)
-    np.testing.assert_array_equal(result.average_precision, 1)
-    np.testing.assert_allclose(result.loss, 0, atol=1e-5)
 
 
 def test_examples_are_the_first_models_of_their_categories(model, models):
     rows = examples.examples(model, models, num_views=2, threshold=0.5)
-    assert len(rows) == 2
     for (images, predicted, voxels, caption), one in zip(rows, (models[0], models[4]), strict=True):
         pictures = [picture(one.files.view_path(view)) for view in ("00", "01")]
         np.testing.assert_allclose(images, pictures, atol=1e-6)
         np.testing.assert_array_equal(voxels, voxels_of(one))
         assert predicted.shape == voxels.shape and predicted.dtype == bool
-        iou = (voxels & predicted).sum() / (voxels | predicted).sum()
-        assert caption == f"{one.category}, IoU {iou:.2f}"
+        assert caption == f"{one.category}, IoU {iou_of(voxels, predicted, 0.5):.2f}"
+
+
+@pytest.mark.parametrize("num_views", [3, None])
+def test_one_graph_scores_any_batch(num_views):
+    network = R2N2.from_preset(
+        "tiny", image_size=16, encoder_filters=(8, 8), encoder_kernel_sizes=(3, 3), features=16,
+        hidden_channels=8, decoder_filters=(8, 1), grid_upsamplings=1,
+    )  # fmt: skip
+    eval_step = make_eval_step(network, 0.4, num_views)
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 3, 16, 16, 3), dtype="float32")
+    voxels = rng.random((4, 8, 8, 8)) > 0.7
+    expected = network(images).numpy()
+    for size in (4, 1):
+        scored = eval_step(images[:size], voxels[:size].astype("float32"))
+        losses, ious, occupancy = (values.numpy() for values in scored)
+        np.testing.assert_allclose(occupancy, expected[:size], atol=1e-6)
+        for n, pair in enumerate(zip(voxels[:size], expected, strict=False)):
+            assert losses[n] == pytest.approx(cross_entropy(*pair), rel=1e-5)
+            assert ious[n] == pytest.approx(iou_of(*pair, 0.4), rel=1e-6)
+    assert eval_step.experimental_get_tracing_count() == 1
 
 
 # The mean shape
@@ -205,45 +169,20 @@ def naive_mean_shape_iou(train, val, evaluated):
     return mean_iou(evaluated, best)
 
 
-def test_mean_shape_iou_is_that_of_a_naive_evaluation(models):
-    chairs, tables = models[:4], models[4:]
-    train, val, test = chairs[:2] + tables[:1], tables[1:2], tables[2:] + chairs[2:]
-    result = baselines.mean_shape_iou(train, val, test, batch_size=2)
-    assert result == pytest.approx(naive_mean_shape_iou(train, val, test), abs=1e-6)
-    assert 0 < result < 1
-
-
-@pytest.fixture
-def make_models(tmp_path):
-    """Makes models of 2x2x2 cells out of the numbers of their occupied cells."""
-
-    def make(*cells_of_models):
+def test_mean_shape_iou_is_that_of_a_naive_evaluation(tmp_path):
+    def models_of(*cells_of_models):
+        """Models of 2x2x2 cells out of the numbers of their occupied cells."""
         made = []
         for cells in cells_of_models:
-            data = np.isin(np.arange(8), cells).reshape(2, 2, 2)
             path = tmp_path / f"{len(list(tmp_path.iterdir()))}.binvox"
-            binvox.write(path, binvox.Voxels(data))
+            binvox.write(path, binvox.Voxels(np.isin(np.arange(8), cells).reshape(2, 2, 2)))
             made.append(objects.Object("03001627", path.stem, (), trees.TreeFiles("", str(path))))
         return made
 
-    return make
-
-
-def test_mean_shape_is_cut_where_it_suits_the_validation_models(make_models):
-    small = {"batch_size": 2, "grid_edge": 2}
     # The mean grid: cell 0 with 1, cell 1 with 1/2, cell 2 with 1/4.
-    train = make_models([0], [0, 1], [0, 1], [0, 2])
-    test = make_models([0, 1, 2], [0, 1, 2], [0])
-    for val, answer in (([0], [0]), ([0, 1, 2], [0, 1, 2])):
-        (shape,) = make_models(answer)
-        expected = np.mean([iou_of(voxels_of(one), voxels_of(shape), 0.5) for one in test])
-        result = baselines.mean_shape_iou(train, make_models(val), test, **small)
-        assert result == pytest.approx(expected)
-    # Without validation models it is cut for the training models: they agree best with cells 0, 1.
-    result = baselines.mean_shape_iou(train, [], test, **small)
-    assert result == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
-
-
-def test_mean_shape_of_one_model_is_the_model(models):
-    one = models[:1]
-    assert baselines.mean_shape_iou(one, [], one, batch_size=1) == 1
+    train, test = models_of([0], [0, 1], [0, 1], [0, 2]), models_of([0, 1, 2], [0, 1, 2], [0])
+    results = []
+    for val in (models_of([0]), models_of([0, 1, 2]), []):  # without any, the training models count
+        results.append(baselines.mean_shape_iou(train, val, test, batch_size=2, grid_edge=2))
+        assert results[-1] == pytest.approx(naive_mean_shape_iou(train, val or train, test))
+    assert len(set(results)) == 3

@@ -34,16 +34,12 @@ def prepared(archives, web):
     return web.folder / "prepared"
 
 
-def test_archives_are_prepared_over_http(prepared):
+def test_archives_are_prepared_and_read_over_http(prepared, web, tmp_path):
     manifest = json.loads((prepared / "manifest.json").read_text())
     assert len(manifest["shards"]) == 4 * 3  # a shard per category and split
-
-
-def test_prepared_data_are_read_over_http(prepared, web, tmp_path):
     web.requests.clear()
     output = succeed("train", *TRAIN, f"--data_dir={web.url}/prepared", cwd=tmp_path)
-    assert COUNTS in output
-    assert "3 steps done" in output
+    assert COUNTS in output and "3 steps done" in output
     shards = [request for request in web.requests if "tfrecord" in request]
     assert shards
     assert all("bytes=" in request for request in shards)  # none was downloaded whole
@@ -79,8 +75,8 @@ def test_what_cannot_be_read(place, message, prepared, web, plain_web, s3, tmp_p
 
 
 def test_what_cannot_be_prepared(archives, web, tmp_path):
-    flags = f"--renderings={web.url}/absent.tgz", archives[1]
-    assert "/absent.tgz" in fail("prepare", *flags, "--out=out", cwd=tmp_path)
+    flags = f"--renderings={web.url}/absent.tgz", archives[1], "--out=out"
+    assert "/absent.tgz" in fail("prepare", *flags, cwd=tmp_path)
     line = fail("prepare", *archives, f"--out={web.url}/out", cwd=tmp_path)
     assert "a place that can be written" in line
     assert list(tmp_path.iterdir()) == []

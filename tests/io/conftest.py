@@ -13,29 +13,18 @@ import pytest
 
 
 class Web(NamedTuple):
-    """An HTTP server.
-
-    Attributes:
-        url: where its files are.
-        folder: what it serves.
-        requests: the requests so far: path, and the range of bytes, if not all.
-    """
+    """An HTTP server on a folder."""
 
     url: str
     folder: Path
-    requests: list[str]
+    requests: list[str]  # so far: path, and the range of bytes, if not all
 
 
 class Bucket(NamedTuple):
-    """A bucket of an S3 server.
+    """A bucket of an S3 server."""
 
-    Attributes:
-        env: the environment variables that point TensorFlow at it.
-        upload: a function that puts a file or a folder under a name into it and gives the URL.
-    """
-
-    env: dict[str, str]
-    upload: Callable[[Path, str], str]
+    env: dict[str, str]  # points TensorFlow at it
+    upload: Callable[[Path, str], str]  # puts a file or a folder under a name; gives the URL
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -110,21 +99,14 @@ def s3():
     server.start()
     _, port = server.get_host_and_port()
     env = {
-        "AWS_ACCESS_KEY_ID": "nobody",
-        "AWS_SECRET_ACCESS_KEY": "nothing",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "S3_ENDPOINT": f"http://127.0.0.1:{port}",
-        "S3_USE_HTTPS": "0",
-        "S3_VERIFY_SSL": "0",
-    }
+        "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        "S3_ENDPOINT": f"http://127.0.0.1:{port}", "S3_USE_HTTPS": "0", "S3_VERIFY_SSL": "0",
+    }  # fmt: skip
     client = boto3.client(
-        "s3",
-        endpoint_url=env["S3_ENDPOINT"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
+        "s3", endpoint_url=env["S3_ENDPOINT"], aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"], region_name=env["AWS_REGION"],
+    )  # fmt: skip
     client.create_bucket(Bucket="bucket")
 
     def upload(source, name):

@@ -41,11 +41,9 @@ def records(url, offsets):
 
     def read(offset):
         record = tf.raw_ops.TFRecordDatasetV2(
-            filenames=[url],
-            compression_type="",
-            buffer_size=tf.constant(0, tf.int64),
+            filenames=[url], compression_type="", buffer_size=tf.constant(0, tf.int64),
             byte_offsets=offset[None],
-        )
+        )  # fmt: skip
         record = tf.data.experimental.from_variant(record, tf.TensorSpec((), tf.string))
         return record.take(1).get_single_element()
 

@@ -27,11 +27,10 @@ def _matrix_projection(camera, points, size):
 def test_project_follows_the_convention():
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (50, 3))
-    for _ in range(5):
+    for size in (137, 137, 40):
         camera = random_camera(rng)
-        np.testing.assert_allclose(
-            camera.project(points, 137), _matrix_projection(camera, points, 137), atol=1e-9
-        )
+        expected = _matrix_projection(camera, points, size)
+        np.testing.assert_allclose(camera.project(points, size), expected, atol=1e-9)
 
 
 def test_up_is_up_and_width_runs_sideways_from_the_front():
@@ -40,11 +39,6 @@ def test_up_is_up_and_width_runs_sideways_from_the_front():
     assert origin.tolist() == [50, 50]
     assert above[1] < 50 and above[0] == pytest.approx(50)
     assert beside[0] < 50 and beside[1] == pytest.approx(50)
-
-
-def test_centre_lies_at_the_distance_and_above():
-    camera = Camera(30, 90, 0.8)
-    np.testing.assert_allclose(camera.centre, (0, 1.4, 0), atol=1e-12)
 
 
 def test_rays_and_project_are_inverse():
@@ -57,19 +51,11 @@ def test_rays_and_project_are_inverse():
     np.testing.assert_allclose(pixels, np.stack([u.ravel(), v.ravel()], axis=1), atol=1e-9)
 
 
-def test_a_larger_size_splits_the_same_picture():
-    camera = Camera(10, 26, 0.9)
-    fine = camera.rays(8)[1].reshape(4, 2, 4, 2, 3).mean(axis=(1, 3)).reshape(-1, 3)
-    coarse = camera.rays(4)[1]
-    np.testing.assert_allclose(fine / np.linalg.norm(fine, axis=1)[:, None], coarse, atol=2e-3)
-
-
 def test_random_cameras_stay_in_their_ranges():
     rng = np.random.default_rng(1)
     cameras = [random_camera(rng) for _ in range(300)]
-    azimuths, elevations, distances = np.array(
-        [(each.azimuth, each.elevation, each.distance) for each in cameras]
-    ).T
+    settings = [(each.azimuth, each.elevation, each.distance) for each in cameras]
+    azimuths, elevations, distances = np.array(settings).T
     assert azimuths.min() < 20 and azimuths.max() > 340 and 0 <= azimuths.min()
     assert elevations.min() >= 25 and elevations.max() <= 30
     assert distances.min() >= 0.65 and distances.max() <= 0.95

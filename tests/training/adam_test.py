@@ -15,16 +15,14 @@ from r2n2_keras.training.adam import FusedAdam, averaged_weights
 _KERNEL, _BIAS = np.array([[1.0, -2.0], [3.0, 0.5]]), np.array([0.5, -1.0])
 
 
-def _model():
-    """What the optimizer and `averaged_weights` need of a model."""
-    weights = [keras.Variable(_KERNEL, name="kernel"), keras.Variable(_BIAS, name="bias")]
-    return types.SimpleNamespace(trainable_variables=weights)
-
-
-def _made(model, precision="float32", **settings):
+def _made(precision="float32", model=None, **settings):
+    """A model, else what the optimizer and `averaged_weights` need of one, and its optimizer."""
+    if model is None:
+        weights = [keras.Variable(_KERNEL, name="kernel"), keras.Variable(_BIAS, name="bias")]
+        model = types.SimpleNamespace(trainable_variables=weights)
     optimizer = steps.make_optimizer(1e-3, precision, **settings)
     optimizer.build(model.trainable_variables)
-    return optimizer
+    return model, optimizer
 
 
 def _gradients(count):
@@ -89,8 +87,7 @@ def _reference(gradients, l2=0.0, clip_norm=0.0, ema_decay=0.0):
     ids=str,
 )
 def test_an_update_is_the_originals(settings, precision):
-    model = _model()
-    optimizer = _made(model, precision, **settings)
+    model, optimizer = _made(precision, **settings)
     for gradients in _gradients(6):
         _apply(optimizer, model, gradients)
     weights, averages = _reference(_gradients(6), **settings)
@@ -99,24 +96,21 @@ def test_an_update_is_the_originals(settings, precision):
 
 
 def test_a_step_that_is_left_out_changes_nothing():
-    model = _model()
-    optimizer = _made(model, "mixed_float16", l2=0.1, clip_norm=0.05, ema_decay=0.9)
+    settings = {"l2": 0.1, "clip_norm": 0.05, "ema_decay": 0.9}
+    model, optimizer = _made("mixed_float16", **settings)
     first, second = _gradients(2)
     _apply(optimizer, model, first)
     before = [*_weights(model), *_averages(model, optimizer)]
     _apply(optimizer, model, [np.full((2, 2), np.inf), second[1]])
-    after = [*_weights(model), *_averages(model, optimizer)]
-    _assert_close(after, before, rtol=0)
+    _assert_close([*_weights(model), *_averages(model, optimizer)], before, rtol=0)
     _apply(optimizer, model, second)
-    settings = {"l2": 0.1, "clip_norm": 0.05, "ema_decay": 0.9}
     weights, averages = _reference(_gradients(2), **settings)
     _assert_close(_weights(model), weights, rtol=1e-6)
     _assert_close(_averages(model, optimizer), averages, rtol=1e-6)
 
 
 def test_averaged_weights_change_places_exactly():
-    model = _model()
-    optimizer = _made(model, ema_decay=0.9)
+    model, optimizer = _made(ema_decay=0.9)
     _assert_close(_averages(model, optimizer), [_KERNEL, _BIAS], rtol=0)
     for gradients in _gradients(3):
         _apply(optimizer, model, gradients)
@@ -131,15 +125,15 @@ def test_averaged_weights_change_places_exactly():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_weight_decay_is_for_all_weights_but_the_biases(preset):
-    model = R2N2.from_preset(
-        preset,
-        image_size=64,
-        encoder_filters=(4,) * len(PRESETS[preset].get("encoder_filters", range(6))),
-        features=8,
-        hidden_channels=4,
-        decoder_filters=(4,) * (len(PRESETS[preset].get("decoder_filters", range(5))) - 1) + (1,),
+    blocks, decoder_blocks = (
+        len(PRESETS[preset].get(f"{part}_filters", default))
+        for part, default in (("encoder", range(6)), ("decoder", range(5)))
     )
-    optimizer = _made(model, l2=0.1)
+    model = R2N2.from_preset(
+        preset, image_size=64, encoder_filters=(4,) * blocks, features=8, hidden_channels=4,
+        decoder_filters=(4,) * (decoder_blocks - 1) + (1,),
+    )  # fmt: skip
+    model, optimizer = _made(model=model, l2=0.1)
     for variable in model.trainable_variables:
         variable.assign(np.full(variable.shape, 0.5))  # fresh biases are 0
     _apply(optimizer, model, [np.zeros(v.shape) for v in model.trainable_variables])

@@ -18,11 +18,10 @@ def module(tmp_path, monkeypatch):
         "class Group:\n    Inner = Mine\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    return "my_callbacks"
 
 
 def test_a_class_or_a_function(module):
-    made = callbacks.load([f"{module}:Mine", f"{module}:two", f"{module}:Group.Inner"])
+    made = callbacks.load([f"my_callbacks:{name}" for name in ("Mine", "two", "Group.Inner")])
     assert [type(callback).__name__ for callback in made] == ["Mine"] * 4
     (terminates,) = callbacks.load(["keras.callbacks:TerminateOnNaN"])
     assert isinstance(terminates, keras.callbacks.TerminateOnNaN)

@@ -1,6 +1,5 @@
 """TF_CONFIG, and workers that wait for each other."""
 
-import json
 import os
 import signal
 import socket
@@ -10,7 +9,7 @@ import threading
 import time
 
 import pytest
-from training_runs import addresses_of
+from training_runs import addresses_of, tf_config
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.training.cluster import Cluster, read_cluster, wait_for_workers
@@ -18,22 +17,11 @@ from r2n2_keras.training.cluster import Cluster, read_cluster, wait_for_workers
 _TWO = ["a:2222", "b:2222"]
 
 
-def _environ(cluster, task_type="worker", index=0):
-    task = {"type": task_type, "index": index}
-    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
-
-
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {},
-        {"TF_CONFIG": " "},
-        _environ({"worker": ["a:2222"]}),
-        _environ({"chief": ["a:1"]}, "chief"),
-    ],
-)
-def test_a_process_alone_is_the_chief(environ):
-    assert read_cluster(environ) == Cluster(0, 1, ())
+def test_a_process_alone_is_the_chief():
+    one = ["a:1"]
+    alone = tf_config({"worker": one}), tf_config({"chief": one}, 0, "chief")
+    for environ in ({}, {"TF_CONFIG": " "}, *alone):
+        assert read_cluster(environ) == Cluster(0, 1, ())
     assert Cluster().is_chief
 
 
@@ -48,7 +36,7 @@ def test_a_process_alone_is_the_chief(environ):
     ],
 )
 def test_the_chief_comes_before_the_workers(cluster, task_type, index, worker, addresses):
-    received = read_cluster(_environ(cluster, task_type, index))
+    received = read_cluster(tf_config(cluster, index, task_type))
     assert received == Cluster(worker, len(addresses), addresses)
     assert received.is_chief == (worker == 0)
 
@@ -60,18 +48,17 @@ def test_the_chief_comes_before_the_workers(cluster, task_type, index, worker, a
         ({"TF_CONFIG": "[1]"}, r'to have a "cluster", .* received \'\[1\]\''),
         ({"TF_CONFIG": '{"task": {"type": "worker", "index": 0}}'}, 'to have a "cluster"'),
         ({"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}}'}, 'to have a "task"'),
-        (_environ({"worker": _TWO}, "ps"), "received 'ps'. .* no parameter servers"),
-        (_environ({"worker": _TWO}, "evaluator"), "received 'evaluator'.* the chief validates"),
-        (_environ({"worker": _TWO, "ps": ["c:1"]}), "received 'ps'.* leave them out"),
-        (_environ({"worker": _TWO}, index=2), "one of 2 tasks .*received 2. Number"),
-        (_environ({"worker": _TWO}, index=-1), "counted from 0, received -1"),
-        (_environ({"worker": _TWO}, "chief"), "one of 0 tasks of type 'chief'"),
-        (_environ({"worker": ["a:1", "b"]}), r"as host:port, received \[.a:1., .b.\]"),
-        (_environ({"worker": ["a:1", "b:x"]}), "as host:port"),
-        (_environ({"worker": "a:1"}), 'as host:port, received "a:1"'),
-        (_environ({"chief": _TWO}, "chief"), "one chief, received 2. Make the others workers"),
-        (_environ({"worker": ["a:1", "a:1"]}), "received a:1 more than once"),
-        (_environ({"chief": ["a:1"], "worker": ["b:1", "a:1"]}), "received a:1 more than once"),
+        (tf_config({"worker": _TWO}, 0, "ps"), "received 'ps'. .* no parameter servers"),
+        (tf_config({"worker": _TWO}, 0, "evaluator"), "received 'evaluator'.* the chief validates"),
+        (tf_config({"worker": _TWO, "ps": ["c:1"]}), "received 'ps'.* leave them out"),
+        (tf_config({"worker": _TWO}, 2), "one of 2 tasks .*received 2. Number"),
+        (tf_config({"worker": _TWO}, -1), "counted from 0, received -1"),
+        (tf_config({"worker": _TWO}, 0, "chief"), "one of 0 tasks of type 'chief'"),
+        (tf_config({"worker": ["a:1", "b"]}), r"as host:port, received \[.a:1., .b.\]"),
+        (tf_config({"worker": "a:1"}), 'as host:port, received "a:1"'),
+        (tf_config({"chief": _TWO}, 0, "chief"), "one chief, received 2. Make the others workers"),
+        (tf_config({"worker": ["a:1", "a:1"]}), "received a:1 more than once"),
+        (tf_config({"chief": ["a:1"], "worker": ["b:1", "a:1"]}), "received a:1 more than once"),
     ],
 )  # fmt: skip
 def test_a_faulty_tf_config_is_refused(environ, message):
@@ -83,18 +70,14 @@ def test_a_faulty_tf_config_is_refused(environ, message):
 # === Waiting ===
 
 
-def _connect(address):
-    host, port = address.split(":")
-    socket.create_connection((host, int(port)), timeout=2).close()
-
-
 def test_workers_wait_until_all_are_there():
     addresses = tuple(addresses_of(3))
+    ports = [int(address.split(":")[1]) for address in addresses]
 
     def join(worker):
         wait_for_workers(Cluster(worker, 3, addresses), 20)
         # As TensorFlow does then: another may look for it once more.
-        servers.append(socket.create_server(("", int(addresses[worker].split(":")[1]))))
+        servers.append(socket.create_server(("", ports[worker])))
 
     servers = []
     threads = [threading.Thread(target=join, args=[worker], daemon=True) for worker in (0, 1, 2)]
@@ -103,7 +86,7 @@ def test_workers_wait_until_all_are_there():
     for _ in range(2):  # more than a socket's queue holds, though not at once
         time.sleep(1)
         for _ in range(100):
-            _connect(addresses[0])
+            socket.create_connection(("127.0.0.1", ports[0]), timeout=2).close()
     assert not servers
     threads[2].start()
     for thread in threads:
@@ -127,7 +110,6 @@ def test_a_worker_that_never_joins_is_named():
 
 
 def test_a_wait_for_the_others_can_be_interrupted():
-    addresses = addresses_of(2)
     code = (
         "import signal\n"
         "from r2n2_keras.training.cluster import read_cluster, wait_for_workers\n"
@@ -135,7 +117,7 @@ def test_a_wait_for_the_others_can_be_interrupted():
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "print('ready', flush=True)\nwait_for_workers(read_cluster(), 0)"
     )
-    environ = {**os.environ, **_environ({"worker": addresses})}
+    environ = {**os.environ, **tf_config({"worker": addresses_of(2)})}
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -1,6 +1,5 @@
 """A training step: against a naive one, and on one device as on several."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,49 +8,35 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from training_runs import addresses_of
+from training_runs import addresses_of, tf_config
 
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.training import adam, distribution, steps
 
 
-@pytest.mark.parametrize(
-    ("step", "drops", "rate"),
-    [
-        *((step, {"drop_every": 50}, 0.5 ** (step // 50)) for step in (0, 49, 50, 99, 100, 949)),
-        *((step, {"drop_steps": (20, 60)}, rate) for step, rate in ((0, 1), (19, 1), (20, 0.5))),
-        *((step, {"drop_steps": (20, 60)}, rate) for step, rate in ((59, 0.5), (60, 0.25))),
-        (10**6, {}, 1),
-    ],
-)
-def test_the_rate_drops_every_n_steps_or_at_steps(step, drops, rate):
-    received = steps.learning_rate_at(step, 3e-4, drop_factor=0.5, **drops)
-    assert received == pytest.approx(3e-4 * rate, rel=1e-5)
+def test_the_rate_drops_every_n_steps_or_at_steps():
+    def rates(steps_, **drops):
+        return [steps.learning_rate_at(step, 3e-4, drop_factor=0.5, **drops) for step in steps_]
+
+    every = rates(range(150), drop_every=50)
+    assert every == pytest.approx([3e-4] * 50 + [1.5e-4] * 50 + [0.75e-4] * 50, rel=1e-5)
+    at_steps = rates(range(80), drop_steps=(20, 60))
+    assert at_steps == pytest.approx([3e-4] * 20 + [1.5e-4] * 40 + [0.75e-4] * 20, rel=1e-5)
+    assert rates([10**6]) == [3e-4]
 
 
 # === A step on one device ===
 
 _PAPER_STYLE = {
-    "image_size": 16,
-    "encoder_filters": (8, 8),
-    "encoder_kernel_sizes": (3, 3),
-    "encoder_shortcuts": ("conv", "identity"),
-    "features": 16,
-    "hidden_channels": 8,
-    "decoder_filters": (8, 2),
-    "decoder_shortcuts": ("identity",),
-    "grid_upsamplings": 1,
-}
+    "image_size": 16, "encoder_filters": (8, 8), "encoder_kernel_sizes": (3, 3),
+    "encoder_shortcuts": ("conv", "identity"), "features": 16, "hidden_channels": 8,
+    "decoder_filters": (8, 2), "decoder_shortcuts": ("identity",), "grid_upsamplings": 1,
+}  # fmt: skip
 _NOTEBOOK_STYLE = {
-    **_PAPER_STYLE,
-    "encoder_shortcuts": None,
-    "encoder_pooling": "valid",
-    "recurrence": "lstm",
-    "gate_input_bias": True,
-    "decoder_filters": (8, 1),
-    "decoder_shortcuts": None,
+    **_PAPER_STYLE, "encoder_shortcuts": None, "encoder_pooling": "valid", "recurrence": "lstm",
+    "gate_input_bias": True, "decoder_filters": (8, 1), "decoder_shortcuts": None,
     "upsampling": "nearest",
-}
+}  # fmt: skip
 _SPEC = (tf.TensorSpec((4, None, 16, 16, 3)), tf.TensorSpec((4, 8, 8, 8)))
 _GO_ON = tf.constant(0.0)
 
@@ -109,29 +94,27 @@ def _naive_training(style, count, frozen=(), **settings):
 def _assert_trained_as(model, results, expected, atol=1e-5):
     weights, expected_results = expected
     np.testing.assert_allclose(results, expected_results, atol=atol)
-    for variable in model.variables:
-        np.testing.assert_allclose(
-            variable.numpy(), weights[variable.path], atol=10 * atol, err_msg=variable.path
-        )
+    for one in model.variables:
+        np.testing.assert_allclose(one, weights[one.path], atol=10 * atol, err_msg=one.path)
 
 
 @pytest.mark.parametrize(
-    ("style", "accumulation_steps"),
-    [(_PAPER_STYLE, 1), (_NOTEBOOK_STYLE, 4)],
-    ids=["paper", "notebook"],
+    ("style", "accumulation_steps", "settings"),
+    [
+        (_PAPER_STYLE, 1, {}),
+        (_NOTEBOOK_STYLE, 4, {}),
+        (_NOTEBOOK_STYLE, 2, {"l2": 1e-3, "clip_norm": 1e-2}),  # the norm is that of all weights
+    ],
+    ids=["paper", "notebook", "decay and clipping"],
 )
-def test_a_step_is_that_of_the_whole_batch(style, accumulation_steps):
-    model, results, train_step = _trained(style, 3, accumulation_steps=accumulation_steps)
-    expected = _naive_training(style, 3)
+def test_a_step_is_that_of_the_whole_batch(style, accumulation_steps, settings):
+    model, results, train_step = _trained(
+        style, 3, optimizer=settings, accumulation_steps=accumulation_steps
+    )
+    expected = _naive_training(style, 3, **settings)
     _assert_trained_as(model, results, expected)
     assert expected[1][-1][0] < expected[1][0][0] - 1e-3  # it did train
     assert train_step.experimental_get_tracing_count() == 1  # whatever the number of views
-
-
-def test_the_loss_is_without_weight_decay_and_the_norm_is_that_of_all_weights():
-    settings = {"l2": 1e-3, "clip_norm": 1e-2}
-    model, results, _ = _trained(_NOTEBOOK_STYLE, 3, optimizer=settings, accumulation_steps=2)
-    _assert_trained_as(model, results, _naive_training(_NOTEBOOK_STYLE, 3, **settings))
 
 
 def test_weights_that_are_not_trainable_stay():
@@ -251,19 +234,16 @@ def on_one():
 @pytest.fixture(scope="module", params=["two", pytest.param("workers", marks=pytest.mark.slow)])
 def on_several(request, tmp_path_factory):
     """The same on two devices of a process, or of two workers the second's."""
-    here = os.path.dirname(__file__)
-    paths = [here, os.path.dirname(here), os.environ.get("PYTHONPATH")]
+    paths = [os.path.dirname(__file__), *filter(None, sys.path)]
     environments = [{}]
     if request.param == "workers":
         cluster = {"worker": addresses_of(2)}
-        tasks = [{"type": "worker", "index": index} for index in range(2)]
-        configs = [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
-        environments = [{"TF_CONFIG": config} for config in configs]
+        environments = [tf_config(cluster, index) for index in range(2)]
     folders = [tmp_path_factory.mktemp("found") for _ in environments]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", _TRAIN, folder],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for folder, environment in zip(folders, environments, strict=True)

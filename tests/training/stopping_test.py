@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -26,63 +25,32 @@ sys.exit(128 + stop.signal)
 """
 
 
-@pytest.fixture
-def trains():
-    processes = []
-
-    def start(saving=0.2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _TRAINS, str(saving)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        processes.append(process)
-        _await(process, "ready")
-        return process
-
-    yield start
-    for process in processes:
+@pytest.mark.parametrize(
+    ("number", "times", "saving", "code", "is_saved"),
+    [
+        (signal.SIGTERM, 1, 0.2, 143, True),
+        (signal.SIGINT, 1, 0.2, 130, True),
+        (signal.SIGTERM, 2, 1, 143, True),
+        (signal.SIGINT, 2, 60, 130, False),
+    ],
+)
+def test_a_run_saves_unless_sigint_comes_twice(number, times, saving, code, is_saved):
+    process = subprocess.Popen(
+        [sys.executable, "-c", _TRAINS, str(saving)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert "ready\n" in process.stdout
+        process.send_signal(number)
+        if times == 2:
+            assert "saving\n" in process.stdout
+            process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    finally:
         process.kill()
-        process.communicate()
-
-
-def _await(process, word):
-    while line := process.stdout.readline():
-        if line.strip() == word:
-            return
-    raise AssertionError(process.stderr.read())
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_one_signal_lets_the_run_save(trains, number, code):
-    process = trains()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=20)
-    assert "saved" in out
+    assert ("saved" in out) == is_saved
     assert process.returncode == code
-    assert "Stopping after this step" in err
-
-
-def test_a_second_sigint_stops_at_once(trains):
-    process = trains(saving=60)
-    process.send_signal(signal.SIGINT)
-    _await(process, "saving")
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
-    assert time.monotonic() - began < 5
-    assert process.returncode == 130
-    assert "saved" not in out
-
-
-def test_a_second_sigterm_does_not_hinder_saving(trains):
-    process = trains(saving=1)
-    process.send_signal(signal.SIGTERM)
-    _await(process, "saving")
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
-    assert "saved" in out
-    assert process.returncode == 143
-    assert err.count("Stopping") == 1
+    assert err.count("Stopping after this step") == 1
 
 
 def test_what_was_there_is_put_back():
