@@ -61,7 +61,7 @@ def test_the_main_job(home):
     assert "Wrote 9 models with 27 renderings to out: 6 shards," in result.stdout
     assert "Left out: nothing." in lines
     # Not of GB: README promises less than one.
-    assert re.search(r"Read .* KB in .* s, .*/s; peak memory \d+ MB\.", result.stdout)
+    assert re.search(r"Read .* kB in .* s, .*/s; peak memory [\d.]+ MB\.", result.stdout)
     assert lines[-1] == "Next: python -m r2n2_keras.train --data_dir=out --workdir=runs/mine"
     assert "\x1b" not in result.stdout  # no bar, no colours where there is no terminal
     assert packed.of_shards("out") == packed.of_tree("tree")
@@ -260,7 +260,7 @@ def test_scattered_models_and_many_bytes_are_told(home, capsys):
     prepare_summary.print_summary(result, "out", 1.0)
     output = capsys.readouterr().out
     assert "lay far apart: 36 records" in output
-    assert "Read 2.50 GB in 1.0 s, 2.50 GB/s;" in output
+    assert "Read 2.5 GB in 1.0 s, 2.5 GB/s;" in output
 
 
 def test_peak_memory():

@@ -44,7 +44,7 @@ def check(content: bytes) -> str:
         if _END not in content:
             raise ValueError("it ends early")
     except Exception as error:  # Pillow raises all kinds for what it finds damaged
-        why = "no such header" if isinstance(error, UnidentifiedImageError) else error
+        why = "its chunks are damaged" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"expected a PNG, received one that cannot be decoded ({why})") from None
     return f"{width}x{height} {_MODES.get(picture.mode, picture.mode)}"
 

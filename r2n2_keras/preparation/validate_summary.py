@@ -20,7 +20,7 @@ def print_report(report: Report) -> None:
     summary = f"{count(sum(report.models.values()), 'model')}, "
     summary += f"{count(sum(report.renderings.values()), 'rendering')}: "
     summary += count(len(report.errors), "error")
-    summary += f" ({', '.join(f'{number} {kind}' for kind, number in kinds)})" if kinds else ""
+    summary += f" ({', '.join(f'{number:,} {kind}' for kind, number in kinds)})" if kinds else ""
     summary += f", {count(len(report.notes), 'note')}."
     if report.others:
         summary += f" Passed over {count(len(report.others), 'other file')}, such as "

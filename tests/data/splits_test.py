@@ -233,7 +233,7 @@ def test_exclusions_are_read(tmp_path):
     ("content", "words"),
     [
         *[(text, "lines `synset_id/model_id`") for text in (b"03001627\n", b"a/b/c\n", b"a/\n")],
-        (b"\xff\xfe/a", "no UTF-8 text"),
+        (b"\xff\xfe/a", "UnicodeDecodeError"),
         (None, "No such file"),
     ],
 )

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 
 from r2n2_keras.data import binvox, objects, trees
 from r2n2_keras.evaluation import baselines, examples, scores
-from r2n2_keras.evaluation.step import make_eval_step
+from r2n2_keras.evaluation.scores import make_eval_step
 from r2n2_keras.model.r2n2 import R2N2
 from r2n2_keras.shapes import dataset
 

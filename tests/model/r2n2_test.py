@@ -120,6 +120,20 @@ def test_saved_model_gives_the_same_answer(saved, given):
     )
 
 
+def test_files_that_do_not_say_what_they_expect_expect_the_originals(saved, tmp_path):
+    _, folder = saved
+    old = tmp_path / "old.keras"
+    with zipfile.ZipFile(folder / "model.keras") as new, zipfile.ZipFile(old, "w") as file:
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                del config["config"]["background"], config["config"]["alpha"]
+                content = json.dumps(config)
+            file.writestr(name, content)
+    assert R2N2.from_file(old).image_spec == ImageSpec(13, 4, 240, "composite")
+
+
 def error_of(preset):
     with pytest.raises(InputError, match=r"^Expected ") as caught:
         R2N2.from_preset(preset)

@@ -160,11 +160,11 @@ DTYPE = b"cnumpy\ndtype\n"
         (pickled(np.ones(3), np.ones(3)), r"2 arrays where its header says \(1,\)"),
         (b"", "its pickle is damaged"),
         (b"\x80\x04.", "its pickle is damaged"),
-        (b"\x80\x04]]]a.", "its pickle is damaged"),
+        (b"\x80\x04]]]a.", "something else than arrays"),
         (b"\x80\x04h\x07.", "its pickle is damaged"),
         (b"\x80\x04" + RECONSTRUCT + b".", "its pickle is damaged"),
         (b"\x80\x04" + RECONSTRUCT + DTYPE + b"RR.", "its pickle is damaged"),
-        (b"\x80\x04" + RECONSTRUCT + b"NRNb.", "something else than arrays"),
+        (b"\x80\x04" + RECONSTRUCT + b"NRNb.", "its pickle is damaged"),
         (b"\x80\x04" + DTYPE + b"N\x85N\x85\x93.", "its pickle is damaged"),
         (b"cos\nsystem\n(S'touch MARKER'\ntR.", "it would run 'os.system'"),
         (b"(X\x0c\x00\x00\x00touch MARKERios\nsystem\n.", "the instruction INST"),
@@ -172,7 +172,7 @@ DTYPE = b"cnumpy\ndtype\n"
         (b"\x80\x04\x8c\x02os\x8c\x06\x1b[2J\n!\x93.", r"'os\.\\x1b\[2J\\n!'"),
         (b"\x80\x02N\x82\x01.", "the instruction EXT1"),
         (b"\x80\x02U\x01aQ.", "the instruction BINPERSID"),
-        (b"\x80\x05\x96" + (2**62).to_bytes(8, "little") + b".", "its pickle is damaged"),
+        (b"\x80\x05\x96" + (2**62).to_bytes(8, "little") + b".", "the instruction BYTEARRAY8"),
     ],
 )
 def test_other_pickles_are_refused(file, content, message):

@@ -8,8 +8,12 @@ import trimesh
 
 from r2n2_keras.shapes import furniture
 from r2n2_keras.shapes.camera import Camera, random_camera
-from r2n2_keras.shapes.render import render, render_views, shade
+from r2n2_keras.shapes.render import render_views, shade
 from r2n2_keras.shapes.voxelize import voxelize
+
+
+def render(parts, camera, size=137):
+    return render_views(parts, [camera], size)[0]
 
 
 def _box(extents, colour, at=(0, 0, 0)):
