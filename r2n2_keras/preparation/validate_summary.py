@@ -16,7 +16,7 @@ def print_report(report: Report) -> None:
         print(_line(error))
     _print_notes(report)
     print_table(["category", "models", "views", "errors", "notes"], _rows(report))
-    kinds = Counter(error.kind for error in report.errors).items()
+    kinds = Counter(error.kind for error in report.errors).most_common()
     summary = f"{count(sum(report.models.values()), 'model')}, "
     summary += f"{count(sum(report.renderings.values()), 'rendering')}: "
     summary += count(len(report.errors), "error")

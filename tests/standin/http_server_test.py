@@ -106,14 +106,10 @@ def test_metadata(port):
 
 
 def test_tensors_of_any_shape(port):
-    deep = "é"
-    for _ in range(200):  # more axes than NumPy has
-        deep = [deep]
-    for value in ("a", ["a", "b"], [], [["é"]], [[], []], deep):
+    for value in ("a", ["a", "b"], [], [["é"]], [[], []], [[[[[["a"]]]]]]):
         assert predict(port, {"inputs": value}, "any") == (200, {"outputs": value})
-    assert predict(port, {"instances": [deep, deep]}, "any")[1] == {"predictions": [deep, deep]}
     assert predict(port, {"inputs": [["a"], "b"]}, "any")[0] == 400
-    for depth in (300, 2_000, 500_000):
+    for depth in (40, 300, 2_000, 500_000):
         assert predict(port, b'{"inputs": ' + b"[" * depth + b"]" * depth + b"}", "any")[0] == 400
 
 

@@ -77,12 +77,10 @@ def test_of_the_codec(vector):
         inputs = {name: tf.as_dtype(dtype) for name, dtype in vector["signature"].items()}
         _, tensors = json_codec.feeds(json_codec.parse(vector["payload"].encode()), inputs)
         for name, expected in vector["expected"].items():
-            values, shape = tensors.pop(name)
-            assert shape == tuple(expected["shape"])
-            assert values.tolist() == _values(expected).tolist()
+            np.testing.assert_array_equal(tensors.pop(name), _array(expected), strict=True)
         assert not tensors
         return
-    tensors = {name: (_values(one), tuple(one["shape"])) for name, one in vector["payload"].items()}
+    tensors = {name: _array(one) for name, one in vector["payload"].items()}
     text = json_codec.predictions(tensors, vector["kind"] == "codec_response_row").decode()
     # As text, since NaN is not NaN.
     found, expected = (
@@ -91,7 +89,8 @@ def test_of_the_codec(vector):
     assert found == expected
 
 
-def _values(tensor):
+def _array(tensor):
+    values, dtype = tensor["values"], tf.as_dtype(tensor["dtype"]).as_numpy_dtype
     if tensor["dtype"] == "string":
-        return np.array([value.encode() for value in tensor["values"]], object)
-    return np.array(tensor["values"], tf.as_dtype(tensor["dtype"]).as_numpy_dtype)
+        values = [value.encode() for value in values]
+    return np.array(values, dtype).reshape(tensor["shape"])
