@@ -120,37 +120,25 @@ def test_what_is_not_kept_for_the_next_command():
     [
         ("--batch_sise=3", "Did you mean: batch_size"),
         ("--strategy=many", r"<auto\|one_device\|mirrored\|multi_worker>"),
-        ("--on_divergence=ignore", r"<stop\|rollback>"),
         ("--ema_decay=1", "--ema_decay to be 0 to less than 1, received 1.0"),
-        ("--l2=-1", "--l2 to be 0 or a number above 0"),
         ("--rest_api_port=70000", "--rest_api_port to be 0 to 65535"),
         ("--model_name=a/b", "--model_name to be a name without / and :"),
         ("--clip_norm=nan", "--clip_norm to be 0 or a number above 0"),
-        ("--checkpoint_every_seconds=-1", "--checkpoint_every_seconds to be 0 or"),
         ("--freeze=head", "--freeze to be one or two of encoder, recurrence, decoder"),
-        ("--freeze=encoder,recurrence,decoder", "--freeze to be one or two"),
         ("--profile=20", "--profile to be START:STOP"),
-        ("--profile=20:10", "--profile to be START:STOP"),
         ("--callbacks=keras.callbacks", "--callbacks to be module:factory"),
         ("--batch_size=four", "batch_size=four"),
         ("--batch_size=0", "--batch_size to be a number above 0, received 0"),
         ("--model=huge", r"--model to be a preset \(.*notebook, tiny\), received 'huge'"),
-        ("--seed=-1", "--seed"),
-        ("--seed=4294967296", "--seed"),
         ("--steps=-1", "--steps to be a number above 0"),
         ("--num_views=0", "--num_views to be 1 to 9999.*received '0'"),
         ("--thresholds=0.4,0.4", "none twice"),
         ("--steps=99999999999999999999", "--steps"),
         ("--learning_rate_drop_steps=-5,10", "a rising list"),
-        ("--num_views=5..1", "--num_views"),
-        ("--num_views=many", "--num_views"),
         ("--eval_views=1,x", "--eval_views to be a list of ints"),
-        ("--eval_views=0", "--eval_views to be numbers of views above 0"),
         ("--eval_views=", "at least one"),
         ("--thresholds=0.4,1.5", "--thresholds to be numbers between 0 and 1"),
-        ("--thresholds=nan", "between 0 and 1"),
         ("--background=300", "0 to 255"),
-        ("--learning_rate=nan", "--learning_rate"),
         ("--view_ids=-1", "--view_ids"),
         ("chair.png", "Expected flags only, received 'chair.png'"),
         ("--flagfile=no-such.cfg", "no-such.cfg"),
@@ -214,12 +202,8 @@ def cache(tmp_path_factory):
 )
 def test_shipped_config_dry_runs(name, tmp_path, cache):
     # Few models and a small batch: enough to build everything and make some steps.
-    flags = (
-        f"--flagfile={CONFIGS}/{name}.cfg",
-        "--dry_run",
-        "--models_per_category=5",
-        "--batch_size=2",
-    )
+    few = ("--dry_run", "--models_per_category=5", "--batch_size=2")
+    flags = (f"--flagfile={CONFIGS}/{name}.cfg", *few)
     printed = succeed("train", *flags, cwd=tmp_path, R2N2_CACHE=str(cache))
     assert "synthesised furniture, not ShapeNet" in printed
     assert re.search(r"3 steps done, nothing written. \S+ samples/s, so \d+ steps take", printed)

@@ -213,12 +213,10 @@ def test_checking_makes_no_grid():
     [
         b"translate " + b" ".join([b"1" * 15000] * 3) + b" x",
         b"translate " + b" ".join([b"0" * 150 + b"." + b"1" * 15000] * 3) + b" x",
-        b"translate " + b" ".join([b"1e" + b"0" * 15000] * 3) + b" x",
         b"dim " + b" ".join([b"0" * 15000] * 3),
         b"scale" + b" \t" * 25000 + b"x",
         b"\n \n" * 15000,
         b"\ndata" * 10000,
-        b"# data\n" * 8000,
     ],
     ids=lambda line: line[:12],
 )
@@ -271,10 +269,6 @@ def test_cells_to_world_and_back(voxels, cells, centred):
     again = voxels.to_ijk(centres, centred)
     assert again.dtype == np.int64
     np.testing.assert_array_equal(again, cells)
-
-    points = cells / 37
-    holders = voxels.to_world(voxels.to_ijk(points, centred), centred)
-    assert (np.abs(points - holders) <= voxels.scale / max(voxels.dims) / 2 + 1e-9).all()
 
     last = np.array(voxels.dims) - 1
     low, high = voxels.to_world([[-0.5] * 3, last + 0.5], centred)

@@ -11,8 +11,6 @@ import packed
 import pytest
 import tensorflow as tf
 from commands import succeed
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from r2n2_keras.data import remote, splits
@@ -20,7 +18,6 @@ from r2n2_keras.data.categories import SYNSET_IDS, category_of
 from r2n2_keras.data.trees import list_objects
 from r2n2_keras.errors import InputError
 from r2n2_keras.preparation.checker import Kind
-from r2n2_keras.preparation.comparison import same
 from r2n2_keras.preparation.validation import Report, validate, write_fix_list
 
 CHAIR, TABLE, LAMP, SOFA = (SYNSET_IDS[name] for name in ("chair", "table", "lamp", "sofa"))
@@ -143,7 +140,6 @@ DAMAGES = {
         NO_VIEWS,
     ),
     "no binvox": (Kind.PARTNER, _binvox(CHAIR, 1), Path.unlink, NO_VOXELS),
-    "no voxels folder": (Kind.PARTNER, _binvox(CHAIR, 1), _without_parent, NO_VOXELS),
     "a view gone": (
         Kind.VIEWS, _views(LAMP, 2), lambda path: (path / "03.png").unlink(),
         "expected 6 views, received 5, without 03",
@@ -191,10 +187,8 @@ DAMAGES = {
     ),
     "empty grid": (Kind.EMPTY, BINVOX, _written(EMPTY_GRID), "received an empty grid"),
     "folder as PNG": (Kind.UNREADABLE, PNG, _replaced(Path.mkdir), "expected to read it"),
-    "folder as binvox": (Kind.UNREADABLE, BINVOX, _replaced(Path.mkdir), "expected to read it"),
     "pipe": (Kind.UNREADABLE, PNG, _replaced(os.mkfifo), "expected to read it"),
     "large PNG": (Kind.UNREADABLE, PNG, lambda path: os.truncate(path, 2**40), TOO_LARGE),
-    "large binvox": (Kind.UNREADABLE, BINVOX, lambda path: os.truncate(path, 2**40), TOO_LARGE),
 }  # fmt: skip
 
 
@@ -290,15 +284,6 @@ def test_broken_files_and_the_same_picture_in_other_bytes_are_no_duplicates(data
     with Image.open(data / _png(LAMP, 0, 1)) as picture:
         picture.save(data / _png(LAMP, 0, 5), compress_level=0)
     assert {kind for kind, *_ in _found(data)} == {Kind.PNG, Kind.EMPTY}
-
-
-@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=30))
-def test_groups_of_the_same_digest(digests):
-    groups = {}
-    for place, digest in enumerate(digests):
-        groups.setdefault(digest, []).append(place)
-    expected = sorted(group for group in groups.values() if len(group) > 1)
-    assert sorted(same(digests)) == expected
 
 
 # Choices.
@@ -490,12 +475,6 @@ def test_a_damaged_index(prepared):
         "checksum"
     )
     assert _found(prepared) == [(Kind.CHECKSUM, "index.csv", text, None)]
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": 99}', "\x00"])
-def test_a_damaged_manifest(prepared, content):
-    (prepared / "manifest.json").write_text(content)
-    assert "manifest.json" in _message(str(prepared))
 
 
 def test_a_model_that_the_index_has_in_two_splits(prepared):
