@@ -19,7 +19,8 @@ export R2N2_REAL_DATA ?= $(abspath $(wildcard ../shared/real))
 # What computes with Keras: the tests that the other two backends run, too.
 BACKEND_TESTS := $(patsubst %,tests/model/%_test.py,layers losses metrics networks r2n2 recurrence)
 
-.PHONY: quickstart setup setup-dev setup-torch setup-io test test-torch test-io test-slow lint clean
+.PHONY: quickstart setup setup-dev setup-torch setup-io
+.PHONY: test test-jax test-torch test-io test-slow lint clean
 
 quickstart: setup
 	$(PY) -m r2n2_keras.train --flagfile=configs/quickstart.cfg
@@ -37,6 +38,8 @@ setup-io: .venv-io/installed
 
 test: setup-dev
 	$(PY) -m pytest -n 2 --dist loadscope
+
+test-jax: setup-dev
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 \
 		$(PY) -m pytest -n 2 $(BACKEND_TESTS)
 

@@ -167,6 +167,7 @@ def test_without_the_runtime_the_file_is_called_unchecked(tmp_path, monkeypatch)
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_nothing_is_said_but_the_result(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
     code = f"""
