@@ -358,6 +358,8 @@ def main() -> int:
         out = Path(options.out)
         if out.suffix not in FILES:
             raise ValueError(f"Expected --out with {', '.join(FILES)}, received {options.out}.")
+        if out.is_dir():
+            raise ValueError(f"Expected --out to be a file, received the folder {out}.")
         views = [path.read_bytes() for path in _paths(options.images)]
         names = ("url", "model", "version", "label", "timeout", "retries")
         with Client(**{name: getattr(options, name) for name in names}) as client:

@@ -26,6 +26,16 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def prepared_tree(tree, tmp_path_factory) -> Path:
+    """What `prepare` makes of it; not to change."""
+    from commands import succeed
+
+    folder = tmp_path_factory.mktemp("prepared")
+    succeed("prepare", f"--data_dir={tree}", "--out=data", cwd=folder)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
 def home(tree, tmp_path_factory) -> Path:
     """A folder in which `run` was trained, evaluated, predicted with and exported; not to change.
 

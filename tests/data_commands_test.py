@@ -15,18 +15,11 @@ def _split(folder):
     return json.loads((folder / "run" / "split.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def prepared(tree, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    succeed("prepare", f"--data_dir={tree}", "--out=data", cwd=folder)
-    return folder / "data"
-
-
 @pytest.mark.slow
-def test_tree_and_prepared_data_train_and_score_the_same(tree, prepared, tmp_path):
+def test_tree_and_prepared_data_train_and_score_the_same(tree, prepared_tree, tmp_path):
     """Batches, splits and so all numbers are the same, but for rounding."""
     results = {}
-    for name, data in (("tree", tree), ("prepared", prepared)):
+    for name, data in (("tree", tree), ("prepared", prepared_tree)):
         folder = tmp_path / name
         folder.mkdir()
         augmentation = ("--random_crop", "--random_flip", "--random_background=225,255")
@@ -53,8 +46,8 @@ def test_a_run_keeps_its_split_rule(tree, tmp_path):
     assert "4 val models of the split random (seed 3)" in printed
 
 
-def test_prepared_data_keep_their_split_rule(prepared, tmp_path):
-    flags = (*TRAIN, f"--data_dir={prepared}", "--dry_run")
+def test_prepared_data_keep_their_split_rule(prepared_tree, tmp_path):
+    flags = (*TRAIN, f"--data_dir={prepared_tree}", "--dry_run")
     assert "split r2n2" in succeed("train", *flags, "--split=r2n2", cwd=tmp_path)
     line = fail("train", *flags, "--split=random", cwd=tmp_path)
     assert "Expected the split r2n2" in line and "received random (seed 0)" in line
@@ -134,8 +127,8 @@ def test_bad_samples_can_be_skipped_and_are_counted(damaged, tmp_path):
     assert any("table_0001/rendering/0" in line for line in told)
 
 
-def test_a_folder_that_prepare_did_not_finish(prepared, tmp_path):
-    data = shutil.copytree(prepared, tmp_path / "unfinished")
+def test_a_folder_that_prepare_did_not_finish(prepared_tree, tmp_path):
+    data = shutil.copytree(prepared_tree, tmp_path / "unfinished")
     (data / "manifest.json").unlink()
     line = fail("train", *TRAIN, f"--data_dir={data}", cwd=tmp_path)
     assert "prepare" in line and str(data) in line

@@ -50,7 +50,7 @@ def write(folder: str, checks: dict, answers: dict) -> None:
 def problems(folder: str) -> list[str]:
     """What the exported model answers wrongly, in words; nothing where all is well.
 
-    OSError, LookupError, TypeError or ValueError where the files are not as `write` makes them.
+    Raises errors of all kinds where the files are not as `write` makes them.
     """
     checks, is_whole = _read_checks(folder)
     answers = {

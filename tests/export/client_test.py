@@ -569,7 +569,7 @@ runpy.run_path({str(EXPORT / "client.py")!r}, run_name="__main__")
         ("--images=views --out=a.glb --model=other --url=URL", "Servable not found"),
         ("--images=absent.png --out=a.glb --url=URL", "absent.png"),
         ("--images=empty --out=a.glb --url=URL", "empty"),
-        ("--images=views/b.png --out=views.npy --url=URL", "views.npy"),
+        ("--images=views/b.png --out=views.npy --url=URL", "received the folder views.npy"),
     ],
 )
 def test_command_says_in_one_line_what_is_wrong(server, views, flags, text, monkeypatch, capsys):

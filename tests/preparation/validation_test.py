@@ -10,7 +10,6 @@ from pathlib import Path
 import packed
 import pytest
 import tensorflow as tf
-from commands import succeed
 from PIL import Image
 
 from r2n2_keras.data import remote, splits
@@ -49,17 +48,10 @@ def data(tree, tmp_path):
     return shutil.copytree(tree, tmp_path / "data")
 
 
-@pytest.fixture(scope="module")
-def prepared_once(tree, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    succeed("prepare", f"--data_dir={tree}", "--out=data", cwd=folder)
-    return folder / "data"
-
-
 @pytest.fixture
-def prepared(prepared_once, tmp_path):
+def prepared(prepared_tree, tmp_path):
     """A copy of the prepared set."""
-    return shutil.copytree(prepared_once, tmp_path / "data")
+    return shutil.copytree(prepared_tree, tmp_path / "data")
 
 
 def _found(data, **settings):
@@ -73,7 +65,7 @@ def _found(data, **settings):
 # Sound data.
 
 
-@pytest.mark.parametrize("name", ["tree", "prepared_once"])
+@pytest.mark.parametrize("name", ["tree", "prepared_tree"])
 def test_sound_data(name, request):
     data = request.getfixturevalue(name)
     steps = []
