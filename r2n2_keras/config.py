@@ -314,7 +314,7 @@ class Config(AugmentationSettings):
     rest_api_timeout_in_ms: kinds.Count = _serving(30_000, "How long a request may take.")
     rest_api_max_body_mib: kinds.Count = _serving(64, "Largest body of a request, in MiB.")
     rest_api_max_requests: kinds.Count = _serving(64, "In work or waiting; more are told 429.")
-    file_system_poll_wait_seconds: kinds.Count = _serving(1, "How often to look for new versions.")
+    file_system_poll_wait_seconds: kinds.Count = _serving(1, "Seconds between looks for versions.")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -44,7 +44,9 @@ def reading(what: str, path: str, advice: str):
     except InputError:
         raise
     except _MALFORMED as error:
-        found = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        known = {UnicodeDecodeError: "it is no UTF-8 text", KeyError: f"it has no {error}"}
+        found = known.get(type(error), f"{type(error).__name__}: {error}")
+        found = reason(error) if isinstance(error, OSError) else found
         raise InputError(
             f"Expected {what}, received {path}, which cannot be read ({found}). {advice}"
         ) from None

@@ -82,12 +82,11 @@ def _check_flags(config):
             "Expected --swap_yz with --source=notebook only, received it with --source=theano, "
             "whose networks answer [x, y, z]. Leave it out."
         )
-    if os.path.exists(config.out):
-        if os.path.samefile(config.out, config.weights):
-            raise InputError(
-                f"Expected --out to be another file than --weights, received {config.out} for both."
-                " Give another name."
-            )
+    if os.path.exists(config.out) and os.path.samefile(config.out, config.weights):
+        raise InputError(
+            f"Expected --out to be another file than --weights, received {config.out} for both. "
+            "Give another name."
+        )
     if os.path.exists(config.out) and not config.overwrite:
         raise InputError(
             f"Expected --out to be a new file, received {config.out}, which exists. Give another "

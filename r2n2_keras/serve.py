@@ -42,18 +42,7 @@ def main(config):
     named = {field.name for field in dataclasses.fields(process.Settings)}
     flags = {name: value for name, value in vars(config).items() if name in named}
     max_body = config.rest_api_max_body_mib * 2**20
-    _run_a_graph()
     process.run(process.Settings(**flags, base_path=folder, rest_api_max_body=max_body))
-
-
-def _run_a_graph():
-    """Lets TensorFlow say, unheard, what it says at the first run whatever its log level."""
-    import tensorflow as tf
-
-    from r2n2_keras.quiet import quiet_libraries
-
-    with quiet_libraries(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        session.run(tf.constant(0))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_what_to_keep(home):
     assert manifest["split_rule"] == "random (seed 5)"
     assert manifest["sources"] == {"renderings": "r.tgz", "voxels": "v.tgz"}
     assert "Wrote 4 models with 8 renderings" in output
-    assert "Left out: 1 excluded models." in output
+    assert "Left out: excluded models (1)." in output
     assert "No model has the views 9 of --views." in output
 
 
@@ -113,7 +113,7 @@ def test_bad_samples_are_skipped_on_request(home):
     assert line.startswith(f"error: {message}") and "--on_bad_sample=skip" in line
     assert not (home / "out").exists()
     output = run(*flags, "--on_bad_sample=skip")
-    assert "Left out: 1 models with unusable files." in output and message in output
+    assert "Left out: models with unusable files (1)." in output and message in output
     assert len(packed.of_shards("out")) == 8
 
 

@@ -205,7 +205,7 @@ def evaluation_batches(
     They come as images float32 `(B, T, H, W, C)` and voxels float32 `(B, N, N, N)`; the last batch
     may be smaller.
     """
-    require_views(objects, num_views, view_ids, flag="--eval_views or --num_views")
+    require_views(objects, num_views, view_ids, flag="--eval_views")
     table = objects[0].files.table(objects)
     fixed = [view_name(view) for view in view_ids]
 

@@ -9,11 +9,8 @@ from r2n2_keras.errors import InputError
 def check_model_file(path):
     """Raises an InputError, without Keras, where a path does not look like a `.keras` file."""
     if not os.path.exists(path):
-        raise InputError(
-            f"Expected a trained model, received {path}, which does not exist. Train one, or "
-            "check the path."
-        )
-    if os.path.isdir(path):
+        found = "does not exist"
+    elif os.path.isdir(path):
         found = "is a folder"
     elif not (path.endswith(".keras") and zipfile.is_zipfile(path)):
         found = "is no .keras file or is damaged"

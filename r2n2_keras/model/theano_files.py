@@ -106,7 +106,14 @@ class _Instructions:
         name = pickletools.code2op[chr(code)].name
         if name not in _INSTRUCTIONS:
             raise InputError(f"its pickle has the instruction {name}, which lists do not need")
-        return pickle._Unpickler.dispatch[code]
+        return _reduce if name == "REDUCE" else pickle._Unpickler.dispatch[code]
+
+
+def _reduce(unpickler):
+    # Else each call could make a copy of whatever large thing stands for its arguments.
+    if type(unpickler.stack[-1]) is not tuple or len(unpickler.stack[-1]) > 3:
+        raise InputError("its pickle is damaged")
+    unpickler.load_reduce()
 
 
 def _unpickled(file):

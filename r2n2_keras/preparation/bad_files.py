@@ -127,7 +127,7 @@ def on_sound_models(
             check(one, grid_edge, pipeline.evaluation_views(one, num_views, view_ids))
             sound.append(one)
         except BadFile as error:
-            reasons.append(str(error))
+            reasons.append(error.reason)
     if not sound:
         raise InputError(
             f"Expected models with sound files, received {len(objects)} of which none can be "

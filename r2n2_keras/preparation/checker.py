@@ -54,8 +54,9 @@ class BadFile(InputError):
     """A file that cannot be used; `Finding` describes the attributes."""
 
     def __init__(self, kind: Kind, path: str, text: str, advice: str = ""):
-        super().__init__(f"{path}: {text}. {advice}".rstrip())
         self.kind, self.path, self.text = kind, path, text
+        self.reason = f"{path}: {text}."  # the message without what to do
+        super().__init__(f"{self.reason} {advice}".rstrip())
 
     def finding(self, key: Key | None = None) -> Finding:
         return Finding(self.kind, self.path, self.text, key)
@@ -86,8 +87,8 @@ def check_size(size: int, path: str) -> None:
         raise BadFile(Kind.UNREADABLE, path, text)
 
 
-def check_png(content: bytes, path: str) -> str:
-    """Size and mode of a rendering; `BadFile` where training cannot use it."""
+def check_png(content: bytes, path: str) -> png.Header:
+    """Raises `BadFile` where training cannot use a rendering."""
     try:
         return png.check(content)
     except ValueError as error:

@@ -6,7 +6,7 @@ views of an object. Of what was read, 20 bytes per file are kept, so that all of
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -89,7 +89,12 @@ class Comparison:
 
     def _duplicates(self, kind, digests, owners, path_of):
         """A note on every file but the first of those that are the same."""
-        for places in same(digests):
+        digests = np.array(digests, np.uint64)
+        values, counts = np.unique(digests, return_counts=True)
+        groups: dict[int, list[int]] = {}
+        for place in np.flatnonzero(np.isin(digests, values[counts > 1])).tolist():
+            groups.setdefault(digests[place], []).append(place)
+        for places in groups.values():
             first = self._objects[owners[places[0]]].key
             for place in places[1:]:
                 key = self._objects[owners[place]].key
@@ -101,16 +106,6 @@ class Comparison:
     def _rendering_path(self, place):
         one = self._objects[self._owners[place]]
         return one.files.view_path(one.views[self._places[place]])
-
-
-def same(digests: Collection[int]) -> Iterator[list[int]]:
-    """Ascending places of digests that are the same, for each that comes more than once."""
-    digests = np.array(digests, np.uint64)
-    values, counts = np.unique(digests, return_counts=True)
-    groups: dict[int, list[int]] = {}
-    for place in np.flatnonzero(np.isin(digests, values[counts > 1])):
-        groups.setdefault(int(digests[place]), []).append(int(place))
-    yield from groups.values()
 
 
 def _views_text(expected, views):

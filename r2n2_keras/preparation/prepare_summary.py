@@ -49,7 +49,7 @@ def print_summary(result: Result, out: str, seconds: float) -> None:
             f"The files of a model lay far apart: {count(records, 'record')}, which training "
             "reads more slowly. An archive that goes model by model gives one record of each."
         )
-    left_out = ", ".join(f"{count:,} {kind}" for kind, count in manifest["left_out"].items())
+    left_out = ", ".join(f"{what} ({n:,})" for what, n in manifest["left_out"].items())
     print(f"Left out: {left_out or 'nothing'}.")
     for error in result.bad_files:
         print(f"  {error}")

@@ -135,7 +135,7 @@ def _inspect(source: Tree | Prepared, one: Object) -> _Inspection:
         try:
             content = read()
             if name:
-                look = check_png(content, files.view_path(name))
+                look = str(check_png(content, files.view_path(name)))
                 result.pictures.append((name, _digest(content), look))
             else:
                 check_voxels(content, files.voxels_path)

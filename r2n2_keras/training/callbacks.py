@@ -14,26 +14,25 @@ from r2n2_keras.errors import InputError
 
 def load(names):
     """Makes the callbacks of factories, "module:factory"; an InputError where there are none."""
-    return [callback for name in names for callback in _load(name)]
-
-
-def _load(name):
-    module, factory = name.split(":")
-    try:
-        made = operator.attrgetter(factory)(importlib.import_module(module))()
-    except Exception as error:  # somebody else's code
-        raise InputError(
-            f"Expected --callbacks to name a factory of Keras callbacks, module:factory, received "
-            f"{name}, which fails ({type(error).__name__}: {error}). Mend it, or leave it out."
-        ) from error
-    made = list(made) if isinstance(made, list | tuple) else [made]
-    for callback in made:
-        if not isinstance(callback, keras.callbacks.Callback):
+    loaded = []
+    for name in names:
+        module, factory = name.split(":")
+        try:
+            made = operator.attrgetter(factory)(importlib.import_module(module))()
+        except Exception as error:  # somebody else's code
             raise InputError(
-                f"Expected {name} of --callbacks to give Keras callbacks, received a "
-                f"{type(callback).__name__}. Mend it, or leave it out."
-            )
-    return made
+                f"Expected --callbacks to name a factory of Keras callbacks, module:factory, "
+                f"received {name}, which fails ({type(error).__name__}: {error}). Mend it, or "
+                "leave it out."
+            ) from error
+        for callback in made if isinstance(made, list | tuple) else [made]:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise InputError(
+                    f"Expected {name} of --callbacks to give Keras callbacks, received a "
+                    f"{type(callback).__name__}. Mend it, or leave it out."
+                )
+            loaded.append(callback)
+    return loaded
 
 
 class Profiler(keras.callbacks.Callback):

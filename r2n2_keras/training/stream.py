@@ -103,7 +103,7 @@ class TrainingStream:
             if not self.skip:
                 raise
             if one.name not in self.left_out:
-                print(f"Going on without {one.name}: {error}", flush=True)
-            self.left_out[one.name] = str(error)
-            return str(error)
+                print(f"Going on without {one.name}: {error.reason}", flush=True)
+            self.left_out[one.name] = error.reason
+            return error.reason
         return None

@@ -86,7 +86,7 @@ def _edited(**changes):
         (lambda manifest: "", "JSONDecodeError"),
         (lambda manifest: "[]", "TypeError"),
         (lambda manifest: "[" * 100_000, "RecursionError"),
-        (lambda manifest: "{}", "KeyError"),
+        (lambda manifest: "{}", "it has no 'format_version'"),
         (_edited(format_version=2), "version 2"),
         (_edited(split_rule=7), "names and checksums are strings"),
         (_edited(shards=[{"name": "../x", "bytes": 1}]), "names and checksums are strings"),

@@ -191,9 +191,14 @@ REPEATED = REPEATED[:-6] + b"q\x50" + b"h\x50" * 9_000 + REPEATED[-6:]
         (b"\x80\x02" + b"]" * 9_000 + b"a" * 8_999 + b".", "something else than arrays"),
         (b"\x80\x04)" + b"\x94h\x00h\x00\x86" * 40 + b"\x8c\x01a\x93.", "damaged"),  # 2**40 items
         (REPEATED, "its arrays are larger than the file"),
+        (
+            b"\x80\x04cnumpy\nndarray\n\x94\x8e" + (10**6).to_bytes(8, "little") + b"a" * 10**6
+            + b"\x94" + b"h\0h\1R" * 6_000 + b".",
+            "damaged",
+        ),
     ],
-    ids=["memo", "length", "marks", "tuples", "lists", "doubling", "repeated"],
-)
+    ids=["memo", "length", "marks", "tuples", "lists", "doubling", "repeated", "arguments"],
+)  # fmt: skip
 def test_small_files_do_not_grow(file, content, message):
     start = time.process_time()
     assert message in refusal(file, npy(content))

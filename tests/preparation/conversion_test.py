@@ -198,7 +198,7 @@ HEADER = b"#binvox 1\ndim 4 4 4\ndata\n"
     ("path", "content", "message"),
     [
         (f"{VIEWS}/00.png", b"GIF89a" + bytes(60), "expected a PNG, received 66 bytes that begin"),
-        (f"{VIEWS}/02.png", packed.png()[:-20], "that cannot be decoded "),
+        (f"{VIEWS}/02.png", packed.png()[:-20], r"that cannot be decoded \(it ends early"),
         (BINVOX, HEADER + b"\1\xff" * 1000, "expected run lengths that fill 4x4x4"),
         (BINVOX, HEADER + b"\1\x40", "received 4x4x4"),
         (BINVOX, HEADER.replace(b"4", b"32") + b"\0\x80" * 256, "received an empty grid"),

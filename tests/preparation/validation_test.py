@@ -140,10 +140,6 @@ DAMAGES = {
         Kind.VIEWS, _views(LAMP, 2), lambda path: (path / "03.png").rename(path / "06.png"),
         "expected 6 views, received 6, without 03 and with 06",
     ),
-    "a view more": (
-        Kind.VIEWS, _views(LAMP, 2), lambda path: (path / "06.png").write_bytes(packed.png()),
-        "expected 6 views, received 7, with 06",
-    ),
     "empty PNG": (Kind.PNG, PNG, _written(b""), "expected a PNG, received an empty file"),
     "zip bomb": (
         Kind.PNG, PNG, _written(packed.png(width=100_000)),
@@ -172,10 +168,6 @@ DAMAGES = {
     "other dims": (
         Kind.DIMS, BINVOX, _written(SMALL_GRID),
         "expected 32x32x32 cells, which the networks predict, received 16x16x16",
-    ),
-    "no cube": (
-        Kind.DIMS, BINVOX, _written(HEADER.replace(b"32\nd", b"1\nd") + b"\x01\x80" * 8),
-        "received 32x1x32",
     ),
     "empty grid": (Kind.EMPTY, BINVOX, _written(EMPTY_GRID), "received an empty grid"),
     "folder as PNG": (Kind.UNREADABLE, PNG, _replaced(Path.mkdir), "expected to read it"),

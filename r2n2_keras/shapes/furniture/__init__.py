@@ -6,7 +6,7 @@ proportions, so that the average shape of a category is a poor answer.
 
 While being built a model stands on y = 0 and is measured in metres; `make` returns it as R2N2's
 data set has it: centred on the origin, y up, the front faces +x, width along z, bounding-box
-diagonal 1. No part is thinner than `parts.THINNEST` cells of a 32-cell grid, so voxels keep all of
+diagonal 1. No part is thinner than `kit.THINNEST` cells of a 32-cell grid, so voxels keep all of
 them.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from r2n2_keras.shapes.furniture import chair, lamp, sofa, table
-from r2n2_keras.shapes.furniture.parts import Part
+from r2n2_keras.shapes.furniture.kit import Part
 from r2n2_keras.shapes.render import bounds
 
 # How to draw a model of each category, in metres and standing on y = 0.

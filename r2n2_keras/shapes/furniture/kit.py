@@ -23,7 +23,7 @@ FABRICS += ((120, 85, 60), (210, 160, 60), (60, 130, 130), (225, 225, 220), (140
 SHADES = ((245, 235, 210), (235, 225, 230), (210, 90, 60), (240, 200, 110), (120, 160, 170))
 
 
-def pick_colour(rng: np.random.Generator, palette: tuple[Colour, ...]) -> Colour:
+def tint(rng: np.random.Generator, palette: tuple[Colour, ...]) -> Colour:
     """A colour near one of the palette's."""
     chosen = np.array(palette[rng.integers(len(palette))]) + rng.normal(0, 9, 3)
     return tuple(int(value) for value in np.clip(chosen, 12, 250))
