@@ -15,7 +15,8 @@ models with fewer views than --views=N, where that is given; models in two split
 Notes, of each kind the first ten: other views than most models have; another size or mode than
 most PNGs have; renderings or voxels whose bytes come twice.
 
-A table by category follows. Exit code 1 says that there are errors; notes alone end with 0.
+A table by category follows, and a line that counts the errors of each kind. Exit code 1 says that
+there are errors; notes alone end with 0.
 --fix_list=FILE gets the models that have errors, with the reasons: give it to validate, train or
 prepare as --exclude.
 """
