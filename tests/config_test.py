@@ -195,7 +195,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart", "notebook", *(pytest.param(n, marks=pytest.mark.slow) for n in PAPERS)]
+    "name",
+    ["quickstart", *(pytest.param(n, marks=pytest.mark.slow) for n in ["notebook", *PAPERS])],
 )
 def test_shipped_config_dry_runs(name, tmp_path, cache):
     # Few models and a small batch: enough to build everything and make some steps.

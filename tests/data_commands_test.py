@@ -118,6 +118,7 @@ def test_a_bad_sample_ends_training_in_a_line(damaged, tmp_path):
         R2N2.from_preset(model)
 
 
+@pytest.mark.slow
 def test_bad_samples_can_be_skipped_and_are_counted(damaged, tmp_path):
     flags = (*TRAIN, "--steps=4", f"--data_dir={damaged}", "--on_bad_sample=skip")
     printed = succeed("train", *flags, cwd=tmp_path)

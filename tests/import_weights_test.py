@@ -34,11 +34,12 @@ def save(path, arrays):
 # Networks at their full size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "parameters"),
     [
-        pytest.param("gru_1", "30,929,314", marks=pytest.mark.slow),
-        pytest.param("gru_3", "32,207,266", marks=pytest.mark.slow),
+        ("gru_1", "30,929,314"),
+        ("gru_3", "32,207,266"),
         ("res_gru_3", "35,968,706"),
     ],
 )

@@ -48,6 +48,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tree, tmp_path, number, cod
     assert "Next: python -m r2n2_keras.evaluate --workdir=run" in again
 
 
+@pytest.mark.slow
 def test_a_full_disk_spoils_nothing(home, tmp_path):
     shutil.copytree(home / "run", tmp_path / "run")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]

@@ -84,6 +84,7 @@ def test_an_export_that_does_not_pass_the_check_does_not_appear(export_to, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_finds_a_sound_version_sound(exported, capsys):
     export.main(Config(check=exported.version))
     assert "is sound" in capsys.readouterr().out
