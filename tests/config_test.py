@@ -194,10 +194,10 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["quickstart", *(pytest.param(n, marks=pytest.mark.slow) for n in ["notebook", *PAPERS])],
-)
+_SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in ("notebook", *PAPERS))
+
+
+@pytest.mark.parametrize("name", ["quickstart", *_SLOW])
 def test_shipped_config_dry_runs(name, tmp_path, cache):
     # Few models and a small batch: enough to build everything and make some steps.
     few = ("--dry_run", "--models_per_category=5", "--batch_size=2")

@@ -37,11 +37,7 @@ def save(path, arrays):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "parameters"),
-    [
-        ("gru_1", "30,929,314"),
-        ("gru_3", "32,207,266"),
-        ("res_gru_3", "35,968,706"),
-    ],
+    [("gru_1", "30,929,314"), ("gru_3", "32,207,266"), ("res_gru_3", "35,968,706")],
 )
 def test_weights_of_the_original(preset, parameters, tmp_path):
     arrays = randomised(theano_shapes(R2N2.from_preset(preset)))
