@@ -50,7 +50,7 @@ test-io: .venv-io/installed-dev
 	$(PY_IO) -m pytest tests/io
 
 test-slow: setup-dev
-	$(PY) -m pytest -n 2 --timeout=1800 -m slow
+	$(PY) -m pytest -n 2 --maxschedchunk=1 --timeout=1800 -m slow
 
 lint: setup-dev
 	.venv/bin/ruff check .
