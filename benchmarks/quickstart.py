@@ -28,6 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="a folder without a run in it")
     out = parser.parse_args().out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     seconds = {}
     for command, flag in COMMANDS:
         start = time.monotonic()
