@@ -23,6 +23,7 @@ Preset = Annotated[
     str, kinds.Range(lambda name: name in PRESETS, f"a preset ({', '.join(PRESETS)})")
 ]
 
+_RULES = ("r2n2", "pix2vox", "random")  # of `--split`, beside the parts
 _SECTIONS = ("Files", "Data", "Network and views", "Training", "Augmentation")
 _SECTIONS += ("Evaluations, checkpoints, devices", "Scores", "Serving")
 
@@ -131,15 +132,16 @@ class Config(AugmentationSettings):
     exclude: kinds.Path = _data(
         "", "File of models to leave out, lines `synset_id/model_id`.", _OF_DATA, rare=True
     )
-    split: Literal["train", "val", "test", "all", "r2n2", "pix2vox", "random", None] = _place(
+    split: Literal["train", "val", "test", "all", *_RULES, None] = _place(
         None,
         {
-            "train": "How models are dealt: r2n2 (the default), pix2vox, random.",
+            "train": "How models are dealt. r2n2 is the default.",
             "evaluate": "train, val, test (the default), all: which models to score. For a "
             "--model_file without a run also r2n2, pix2vox, random: how models are dealt.",
-            "prepare": "How models are dealt: r2n2 (the default), pix2vox, random.",
-            "validate": "pix2vox: look for models in two parts of --split_file.",
+            "prepare": "How models are dealt. r2n2 is the default.",
+            "validate": "Look for models in two parts of --split_file.",
         },
+        choices={"train": _RULES, "prepare": _RULES, "validate": ("pix2vox",)},
     )
     split_file: kinds.Path = _place(
         "", "ShapeNet.json, for --split=pix2vox.", "train evaluate prepare validate", rare=True
@@ -358,7 +360,7 @@ class Config(AugmentationSettings):
     @property
     def split_rule(self) -> str | None:
         """How `--split` says that models are dealt; None where it does not."""
-        return None if self.split in (None, "train", "val", "test", "all") else self.split
+        return self.split if self.split in _RULES else None
 
     @property
     def split_settings(self) -> dict:
@@ -432,7 +434,7 @@ def parse(argv: list[str], command: str | None = None) -> Config:
         anew = "overwrite" in own and values["overwrite"]
         if "workdir" in own and not anew and _has_settings(values["workdir"]):
             given, values = values, _values(argv, values["workdir"])
-            if given["split"] not in (None, "train", "val", "test", "all"):
+            if given["split"] in _RULES:
                 # Another rule than the run's comes without the settings of the run's.
                 for name in ("split_file", "split_seed"):
                     values[name] = given[name]
@@ -483,7 +485,15 @@ def _check_typed(argv, command):
             words.append(word)
     typed = _parsed(words)
     for field in dataclasses.fields(Config):
-        if typed[field.name].present and not _is_of(field, command):
+        if not typed[field.name].present:
+            continue
+        value, choices = typed[field.name].value, field.metadata["choices"].get(command)
+        if choices and value not in choices:
+            raise InputError(
+                f"Expected --{field.name}={'|'.join(choices)} of {command}, received {value}. "
+                "Change it, or leave it out."
+            )
+        if not _is_of(field, command):
             *most, last = field.metadata["help"]
             readers = f"{', '.join(most)} and {last} read" if most else f"{last} reads"
             why = ""
@@ -606,7 +616,7 @@ def _flag_text(field, command, is_short):
         text = f"{next(iter(texts.values()))} ({', '.join(texts)})"
     if is_short:
         text = re.split(r"(?<=\.) ", text)[0]
-    choices = _choices(field)
+    choices = field.metadata["choices"].get(command, _choices(field))
     shown = f"={'|'.join(choices)}" if choices else ""
     default = "" if field.default in (None, "") or field.default is False else field.default
     ending = f" (default: {_to_text(default)})" if default not in ("", ()) else ""

@@ -13,15 +13,6 @@ def check_paths(config) -> None:
     files.require(config.split_file, "split_file", "file")
 
 
-def refuse_part(config, why: str) -> None:
-    """Raises an InputError where `--split` names a part instead of a rule."""
-    if config.split and not config.split_rule:
-        raise InputError(
-            f"Expected --split=r2n2, pix2vox or random, how models are dealt, received "
-            f"{config.split}. {why}: change it or leave it out."
-        )
-
-
 def find_data(config) -> DataSet:
     """The objects that the settings name, dealt by the rule that they or the prepared data name.
 

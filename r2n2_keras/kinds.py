@@ -68,13 +68,17 @@ Probabilities = Annotated[
 ]
 
 
-def setting(default, help, commands="", *, section, may_change=False, saved=True, rare=False):
+def setting(
+    default, help, commands="", *, section, may_change=False, saved=True, rare=False, choices=None
+):
     """A setting.
 
-    `help` is a dict where the commands that read it do so in ways of their own. A run may go on
+    `help` is a dict where the commands that read it do so in ways of their own, and `choices` has
+    what can be typed to a command that does not take every value of the kind. A run may go on
     with another value of what `may_change`, because it says nothing about what is trained on what.
     A run's `flags.cfg` keeps what is `saved`; a long `--help` only names what is `rare`.
     """
     texts = help if isinstance(help, dict) else dict.fromkeys(commands.split(), help)
     metadata = {"section": section, "may_change": may_change, "saved": saved, "rare": rare}
-    return dataclasses.field(default=default, metadata={"help": texts, **metadata})
+    metadata |= {"help": texts, "choices": choices or {}}
+    return dataclasses.field(default=default, metadata=metadata)

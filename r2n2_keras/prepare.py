@@ -61,7 +61,6 @@ def _check_flags(config):
     datasets.check_paths(config)
     files.require(config.renderings, "renderings")
     files.require(config.voxels, "voxels")
-    datasets.refuse_part(config, "Every part is prepared")
 
 
 def _choice(config):

@@ -85,7 +85,6 @@ def _check_flags(config):
     from r2n2_keras import datasets, runs, workdir
     from r2n2_keras.model.loading import check_model_file
 
-    datasets.refuse_part(config, "Training takes the train models")
     runs.check_workdir(config)
     datasets.check_paths(config)
     if config.init_from and (config.overwrite or not workdir.has_checkpoint(config.workdir)):

@@ -69,11 +69,6 @@ def _check_flags(config):
             "Expected --views=N, how many views each model should have, received "
             f"{','.join(map(str, config.views))}. Give one number, or none: as most have."
         )
-    if config.split not in (None, "pix2vox"):
-        raise InputError(
-            f"Expected --split=pix2vox, whose --split_file to look into, received {config.split}. "
-            "Leave it out."
-        )
     datasets.check_paths(config)
     folder = os.path.dirname(os.path.abspath(config.fix_list))
     if config.fix_list and (os.path.isdir(config.fix_list) or not os.path.isdir(folder)):

@@ -200,7 +200,7 @@ _WRONG = [
     ("train", "--model=tiny", "Expected --workdir=DIR"),
     ("train", "--workdir=run --data_dir=nowhere", "--data_dir=nowhere, which does not exist"),
     ("train", "--workdir=run --init_from=x", "a .keras file, received x, which does not exist"),
-    ("train", "--workdir=run --split=val", "--split=r2n2, pix2vox or random"),
+    ("train", "--workdir=run --split=val", "--split=r2n2|pix2vox|random of train"),
     ("evaluate", "", "Expected --workdir=DIR"),
     ("evaluate", "--out=scores", "--workdir=DIR of a run or --model_file=FILE.keras"),
     ("evaluate", "--workdir=nowhere", "nowhere/model.keras, which does not exist"),

@@ -69,6 +69,17 @@ def test_a_typed_flag_of_another_command_is_refused(command, flag, readers, tmp_
             config.parse([*given.split(), flag], command)
 
 
+def test_choices_are_a_commands_own_where_they_are_typed(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--split=r2n2\n")  # as runs have it
+    assert config.parse([f"--flagfile={tmp_path}/flags.cfg"], "validate").split == "r2n2"
+    for command, wrong, choices in (
+        ("train", "val", r"r2n2\|pix2vox\|random"),
+        ("validate", "r2n2", "pix2vox"),
+    ):
+        with pytest.raises(InputError, match=f"--split={choices} of {command}, received {wrong}"):
+            config.parse([f"--split={wrong}"], command)
+
+
 # Paths
 
 
@@ -115,34 +126,47 @@ def test_what_is_not_kept_for_the_next_command():
     assert config.parse(["--nodeterministic"]).deterministic is False
 
 
+ABOVE_0, FROM_0 = "to be a number above 0", "to be 0 or a number above 0"
+BAD = {
+    "Did you mean: batch_size": "--batch_sise=3",
+    r"<auto\|one_device\|mirrored\|multi_worker>": "--strategy=many",
+    r"<theano\|notebook>": "--source=caffe",
+    r"<auto\|on\|off>": "--jit_compile=yes",
+    r"<stop\|rollback>": "--on_divergence=ignore",
+    "to be a preset \\(.*notebook, tiny\\), received 'huge'": "--model=huge",
+    ABOVE_0: "--batch_size=0 --steps=-1 --steps=99999999999999999999 --learning_rate=nan "
+    "--gradient_accumulation_steps=0 --learning_rate=inf",
+    FROM_0: "--l2=-1 --clip_norm=nan --clip_norm=inf --checkpoint_every_seconds=-1",
+    "to be 0 to less than 1, received 1.0": "--ema_decay=1",
+    "to be 0 to 65535": "--rest_api_port=70000 --rest_api_port=-1",
+    "to be 0 to 255": "--background=300",
+    r"to be 0 to 2\*\*31 - 1": "--seed=-1 --seed=4294967296",
+    "to be a name without / and :": "--model_name=a/b",
+    "to be one or two of encoder, recurrence, decoder": "--freeze=head "
+    "--freeze=encoder,encoder --freeze=encoder,recurrence,decoder",
+    "to be START:STOP": "--profile=20 --profile=20:10",
+    "to be module:factory": "--callbacks=keras.callbacks",
+    "to be 1 to 9999, or a range as 1..5, received": "--num_views=0 --num_views=5..1 "
+    "--num_views=many",
+    "to be a rising list": "--learning_rate_drop_steps=-5,10 --learning_rate_drop_steps=20,10",
+    "to be a list of ints such as 1,2,3,4,5": "--eval_views=1,x",
+    "to be numbers of views above 0, at least one, none twice": "--eval_views=0 --eval_views=1,1 "
+    "--eval_views=",
+    "to be numbers between 0 and 1, at least one, none twice": "--thresholds=0.4,1.5 "
+    "--thresholds=nan --thresholds=0.4,0.4",
+    "to be numbers from 0 on": "--view_ids=-1",
+    "batch_size=four": "--batch_size=four",
+    "Expected flags only, received 'chair.png'": "chair.png",
+    "no-such.cfg": "--flagfile=no-such.cfg",
+}
+
+
 @pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--batch_sise=3", "Did you mean: batch_size"),
-        ("--strategy=many", r"<auto\|one_device\|mirrored\|multi_worker>"),
-        ("--ema_decay=1", "--ema_decay to be 0 to less than 1, received 1.0"),
-        ("--rest_api_port=70000", "--rest_api_port to be 0 to 65535"),
-        ("--clip_norm=nan", "--clip_norm to be 0 or a number above 0"),
-        ("--freeze=head", "--freeze to be one or two of encoder, recurrence, decoder"),
-        ("--profile=20", "--profile to be START:STOP"),
-        ("--callbacks=keras.callbacks", "--callbacks to be module:factory"),
-        ("--batch_size=0", "--batch_size to be a number above 0, received 0"),
-        ("--model=huge", r"--model to be a preset \(.*notebook, tiny\), received 'huge'"),
-        ("--steps=-1", "--steps to be a number above 0"),
-        ("--num_views=0", "--num_views to be 1 to 9999.*received '0'"),
-        ("--thresholds=0.4,0.4", "none twice"),
-        ("--learning_rate_drop_steps=-5,10", "a rising list"),
-        ("--eval_views=1,x", "--eval_views to be a list of ints"),
-        ("--eval_views=", "at least one"),
-        ("--thresholds=0.4,1.5", "--thresholds to be numbers between 0 and 1"),
-        ("--background=300", "0 to 255"),
-        ("--view_ids=-1", "--view_ids"),
-        ("chair.png", "Expected flags only, received 'chair.png'"),
-        ("--flagfile=no-such.cfg", "no-such.cfg"),
-    ],
+    ("flag", "message"), [(flag, text) for text, flags in BAD.items() for flag in flags.split()]
 )
 def test_bad_flags_end_in_one_line(flag, message):
-    with pytest.raises(InputError, match=message) as error:
+    name = flag.partition("=")[0] + " " if message.startswith("to be") else ""
+    with pytest.raises(InputError, match=name + message) as error:
         config.parse([flag])
     assert "\n" not in str(error.value)
 

@@ -160,7 +160,7 @@ def test_what_an_unfinished_run_left_is_removed(home):
         (ARCHIVES, "Expected --out=DIR"),
         (("--out=o",), "no --renderings and no --voxels. Give archives or folders"),
         (("--out=o", "--voxels=v.tgz"), "received no --renderings. Give"),
-        ((*ARCHIVES, "--out=o", "--split=test"), "--split=r2n2, pix2vox or random"),
+        ((*ARCHIVES, "--out=o", "--split=test"), "--split=r2n2|pix2vox|random of prepare"),
         (("--out=o", "--data_dir=nowhere"), "--data_dir=nowhere, which does not exist"),
         ((*ARCHIVES, "--out=r.tgz"), "received the file r.tgz"),
         ((*ARCHIVES, "--out=tree"), "holds 'ShapeNet"),
