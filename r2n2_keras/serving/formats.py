@@ -61,8 +61,10 @@ def export_onnx(model, path) -> str:
 def export_litert(model, path, views: int) -> str:
     """Writes an `R2N2` as LiteRT, for one object and `views` views; makes the folder.
 
-    Returns how it was checked; InputError where the file answers otherwise.
+    Returns how it was checked; InputError for `views` below 1, or where the file answers otherwise.
     """
+    if views < 1:
+        raise InputError(f"Expected at least one view, received {views}. Give a number above 0.")
     gate_inputs = keras.Function(model.input, model.get_layer("recurrence_to_grid").output)
     cell = model.get_layer("recurrence").cell
 

@@ -13,6 +13,7 @@ may be given away, and were made by
         --seed=0
 """
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -32,22 +33,29 @@ def export_version(model, export_dir: str, *, threshold: float, card: str) -> st
 
     A server that watches the folder sees a version only when it is whole and checked: it is written
     under a name that is no number, then renamed. Nothing is ever replaced. Raises an InputError
-    where the version does not pass `export_check.check`, or there is no number left, and an OSError
-    where another export has taken the name meanwhile.
+    where the version does not pass `export_check.check`, or there is no number left.
     """
     os.makedirs(export_dir, exist_ok=True)
     final = os.path.join(export_dir, str(_next_version(export_dir)))
-    with replacing(final) as partial:
-        described = signatures.signatures_of(model, threshold)
-        signatures.make_archive(described).write_out(partial, verbose=False)
-        os.makedirs(os.path.join(partial, golden.EXTRA))
-        _write_extra(partial, model, described, threshold)
-        Path(partial, golden.EXTRA, model_card.FILE).write_text(card)
-        if problems := export_check.check(partial):
-            raise InputError(
-                f"Expected an export that answers as the model does, received: "
-                f"{'; '.join(problems)}. Nothing was written."
-            )
+    try:
+        with replacing(final) as partial:
+            described = signatures.signatures_of(model, threshold)
+            signatures.make_archive(described).write_out(partial, verbose=False)
+            os.makedirs(os.path.join(partial, golden.EXTRA))
+            _write_extra(partial, model, described, threshold)
+            Path(partial, golden.EXTRA, model_card.FILE).write_text(card)
+            if problems := export_check.check(partial):
+                raise InputError(
+                    f"Expected an export that answers as the model does, received: "
+                    f"{'; '.join(problems)}. Nothing was written."
+                )
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise InputError(
+            f"Expected to write {final}, received that name taken by another export meanwhile. "
+            "Export again."
+        ) from None
     return final
 
 

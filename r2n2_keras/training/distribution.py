@@ -106,9 +106,11 @@ def check_batch_size(batch_size: int, replicas: int, parts: int = 1) -> None:
     divisors = f"the {replicas} replicas"
     if parts > 1:
         divisors += f" times --gradient_accumulation_steps={parts}"
-    above = -(-batch_size // share) * share
+    below = batch_size // share * share
+    fitting = f"{below} or {below + share}" if below else share
     raise InputError(
-        f"Expected --batch_size to be a multiple of {divisors}, received {batch_size}. Use {above}."
+        f"Expected --batch_size to be a multiple of {divisors}, received {batch_size}. Use "
+        f"{fitting}."
     )
 
 

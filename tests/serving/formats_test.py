@@ -100,6 +100,11 @@ def test_litert_gives_the_models_answers_to_one_object(litert, interpreter):
     assert not {name for name in operations if name.startswith("Flex") or name == "CUSTOM"}
 
 
+def test_litert_takes_a_view_at_least(tmp_path):
+    with pytest.raises(InputError, match="at least one view, received 0"):
+        formats.export_litert(network("residual"), tmp_path / "model.tflite", 0)
+
+
 def _forget_in_litert(model, monkeypatch):
     # As TensorFlow's converter does by itself when handed a Keras model.
     kind = tf.lite.TFLiteConverter

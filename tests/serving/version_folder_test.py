@@ -63,7 +63,7 @@ def test_a_version_that_appears_meanwhile_is_not_replaced(export_to, tmp_path):
         (tmp_path / "1" / "theirs").write_text("")
         return []
 
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(InputError, match="taken by another export"):
         export_to(tmp_path, appear)
     assert [path.name for path in tmp_path.rglob("*")] == ["1", "theirs"]
 
@@ -212,6 +212,15 @@ def test_other_answers_and_signatures_than_the_golden_ones_are_found(copy):
         "voxels answers other voxels than the golden ones",
         "images is off the golden answer by 0.01",
         "refine answers other voxels than the golden ones",
+    ]
+
+
+def test_exports_of_before_there_was_a_file_of_checks_are_checked(copy):
+    Path(copy, "assets.extra", golden.CHECKS).unlink()
+    _flip_voxels(copy)
+    assert golden.problems(copy) == [
+        f"{name} answers other voxels than the golden ones"
+        for name in ("voxels", "padded", "refine")
     ]
 
 

@@ -36,9 +36,9 @@ def test_a_strategy_that_does_not_fit_the_cluster_is_refused(name, cpu_devices, 
 @pytest.mark.parametrize(
     ("batch_size", "replicas", "parts", "message"),
     [
-        (24, 5, 1, "a multiple of the 5 replicas, received 24. Use 25."),
+        (24, 5, 1, "a multiple of the 5 replicas, received 24. Use 20 or 25."),
         (2, 3, 1, "received 2. Use 3."),
-        (12, 2, 4, "2 replicas times --gradient_accumulation_steps=4, received 12. Use 16."),
+        (12, 2, 4, "2 replicas times --gradient_accumulation_steps=4, received 12. Use 8 or 16."),
     ],
 )
 def test_a_batch_that_cannot_be_shared_out_is_refused(batch_size, replicas, parts, message):
