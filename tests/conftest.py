@@ -36,6 +36,22 @@ def prepared_tree(tree, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The small set of `packed` as a tree; not to change."""
+    import packed
+
+    return packed.write_tree(tmp_path_factory.mktemp("packed"), packed.files())
+
+
+@pytest.fixture(scope="session")
+def truth(small):
+    """What must come out of `small`, as `packed.of_tree` has it."""
+    import packed
+
+    return packed.of_tree(small)
+
+
+@pytest.fixture(scope="session")
 def home(tree, tmp_path_factory) -> Path:
     """A folder in which `run` was trained, evaluated, predicted with and exported; not to change.
 

@@ -301,7 +301,10 @@ def test_what_is_no_position_is_told():
 
 @pytest.mark.parametrize("name", ["nobody.binvox", "."])
 def test_a_file_that_cannot_be_opened_is_told(tmp_path, name):
-    with pytest.raises(InputError, match=r"^Expected a binvox file, received .*: \w.+\.$"):
+    words = (
+        r"^Expected a binvox file, received .*, which cannot be read \(\w.+\)\. Check the path\.$"
+    )
+    with pytest.raises(InputError, match=words):
         binvox.read(tmp_path / name)
 
 

@@ -43,6 +43,11 @@ def voxels(number):
     return binvox.encode(Voxels(grid.reshape([GRID_EDGE] * 3)))
 
 
+def content(folder):
+    """The files in a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def files(chairs=6, tables=3, views=3):
     """Files of a data set by their paths in the official tree."""
     content = {}

@@ -15,19 +15,9 @@ from r2n2_keras.errors import InputError
 FILES = packed.files()
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return packed.write_tree(tmp_path_factory.mktemp("tree"), FILES)
-
-
-@pytest.fixture(scope="module")
-def truth(tree):
-    return packed.of_tree(tree)
-
-
 @pytest.fixture
-def prepared(tree, tmp_path):
-    packed.prepare(tree, tree, tmp_path)
+def prepared(small, tmp_path):
+    packed.prepare(small, small, tmp_path)
     return tmp_path
 
 

@@ -50,29 +50,15 @@ def test_arguments_replace_those_of_the_preset():
 def test_every_argument_comes_back_from_the_config():
     """As JSON has them, also where they were given as lists or as NumPy's numbers."""
     others = {
-        "image_size": 13,
-        "channels": 4,
-        "background": 255,
-        "alpha": "threshold",
-        "encoder_filters": [3, 4, 4],
-        "encoder_kernel_sizes": (5, 3, 1),
-        "encoder_shortcuts": ("conv", "none", "identity"),
-        "encoder_pooling": "valid",
-        "encoder_slope": np.float32(0.5),
-        "features": np.int64(7),
-        "features_slope": 0.3,
-        "recurrence": "lstm",
-        "grid_edge": 3,
-        "hidden_channels": 2,
-        "recurrent_kernel_size": 1,
-        "gate_input_bias": True,
-        "decoder_filters": (2, 3, 1),
-        "decoder_shortcuts": ("identity", "inner_conv"),
-        "decoder_slope": 0.4,
-        "grid_upsamplings": 1,
-        "upsampling": "nearest",
-        "initialization": "pytorch",
-    }
+        "image_size": 13, "channels": 4, "background": 255, "alpha": "threshold",
+        "encoder_filters": [3, 4, 4], "encoder_kernel_sizes": (5, 3, 1),
+        "encoder_shortcuts": ("conv", "none", "identity"), "encoder_pooling": "valid",
+        "encoder_slope": np.float32(0.5), "features": np.int64(7), "features_slope": 0.3,
+        "recurrence": "lstm", "grid_edge": 3, "hidden_channels": 2, "recurrent_kernel_size": 1,
+        "gate_input_bias": True, "decoder_filters": (2, 3, 1),
+        "decoder_shortcuts": ("identity", "inner_conv"), "decoder_slope": 0.4,
+        "grid_upsamplings": 1, "upsampling": "nearest", "initialization": "pytorch",
+    }  # fmt: skip
     assert set(others) == set(DEFAULTS)
     assert all(others[name] != default for name, default in DEFAULTS.items())
     model = R2N2(**others, name="other")

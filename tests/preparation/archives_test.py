@@ -6,13 +6,13 @@ import io
 import itertools
 import lzma
 import tarfile
-import tracemalloc
 
 import hypothesis.strategies as st
 import packed
 import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
+from peak_memory import of_python_below
 
 from r2n2_keras.data.trees import FileType, recognise
 from r2n2_keras.errors import InputError
@@ -43,16 +43,6 @@ def refusal(path):
     message = str(error.value)
     assert message.isprintable() and str(path) in message
     return message
-
-
-def peak_memory(call):
-    """Bytes that Python allocates at most during a call."""
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def header(name, **attributes):
@@ -219,7 +209,8 @@ def test_claims_are_refused_in_bounded_memory(tmp_path, claim):
     path = tmp_path / "a.tar"
     for content in (claim, start + claim, start + claim + bytes(1 << 20)):
         path.write_bytes(content)
-        assert peak_memory(lambda: refusal(path)) < 12 << 20
+        with of_python_below(12 << 20):
+            refusal(path)
 
 
 @pytest.mark.parametrize("size", [MAX_FILE + 1, 10 << 30])
@@ -236,12 +227,8 @@ def test_a_large_file_in_a_folder(tmp_path):
     with open(tree / VIEW, "wb") as file:
         file.truncate(10 << 30)
     (member,) = open_source(str(tree)).members()
-
-    def bad():
-        with pytest.raises(BadFile, match=str(tree / VIEW)):
-            member.read()
-
-    assert peak_memory(bad) < 20 << 20
+    with of_python_below(20 << 20), pytest.raises(BadFile, match=str(tree / VIEW)):
+        member.read()
 
 
 def test_a_bomb_of_zeros_takes_no_memory(tmp_path):
@@ -251,7 +238,8 @@ def test_a_bomb_of_zeros_takes_no_memory(tmp_path):
     for compress in (gzip.compress, lzma.compress):
         path.write_bytes(compress(content))
         assert path.stat().st_size < 100_000
-        assert peak_memory(lambda: refusal(path)) < 12 << 20
+        with of_python_below(12 << 20):
+            refusal(path)
 
 
 def test_a_dictionary_larger_than_memory(tmp_path):
@@ -268,7 +256,8 @@ def test_headers_do_not_pile_up(tmp_path):
     large = b"".join(header("x").create_pax_global_header(record) + stray for record in records)
     for content, limit in ((large, 12 << 20), (stray * 10_000, 4 << 20)):
         path.write_bytes(content + bytes(1024))
-        assert peak_memory(lambda: [None for _ in open_source(str(path)).members()]) < limit
+        with of_python_below(limit):
+            assert sum(1 for _ in open_source(str(path)).members()) > 0
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w:"])

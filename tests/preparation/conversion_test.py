@@ -19,23 +19,9 @@ from r2n2_keras.preparation import conversion, packing, shard_writer
 FILES = packed.files()
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return packed.write_tree(tmp_path_factory.mktemp("tree"), FILES)
-
-
-@pytest.fixture(scope="module")
-def truth(tree):
-    return packed.of_tree(tree)
-
-
 def _archive(folder, files):
     """One of renderings and voxels."""
     return packed.write_tar(folder / "both.tar", files, "w:")
-
-
-def _content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @settings(max_examples=10)
@@ -58,29 +44,33 @@ def test_any_order_gives_what_the_tree_gives(
     assert not [name for name in os.listdir(out) if "partial" in name]
 
 
-def test_every_source_gives_the_same_shards(tree, truth, tmp_path):
+def test_every_source_gives_the_same_shards(small, truth, tmp_path):
     """Folders, archives, a mix; the shards are equal byte for byte."""
     sources = []
     for name in ("ShapeNetRendering", "ShapeNetVox32"):
         files = sorted(packed.half(FILES, name).items())
-        sources.append((tree / name, packed.write_tar(tmp_path / f"{name}.tgz", files)))
+        sources.append((small / name, packed.write_tar(tmp_path / f"{name}.tgz", files)))
     contents = []
-    for pair in (*itertools.product(*sources), (tree, tree), (tree, tree)):  # two runs are equal
+    for pair in (
+        *itertools.product(*sources),
+        (small, small),
+        (small, small),
+    ):  # two runs are equal
         out = tmp_path / str(len(contents))
         packed.prepare(*pair, out, max_waiting=3_000)
-        contents.append(_content(out))
+        contents.append(packed.content(out))
         del contents[-1]["manifest.json"]  # it names the sources
     assert packed.of_shards(out) == truth
     assert all(content == contents[0] for content in contents)
 
 
-def test_shards_behind_a_url(tree, truth):
+def test_shards_behind_a_url(small, truth):
     out = "ram://prepared/data"
-    packed.prepare(tree, tree, out, max_waiting=0)
+    packed.prepare(small, small, out, max_waiting=0)
     assert packed.of_shards(out) == truth
     with pytest.raises(InputError, match="holds prepared data"):
         shard_writer.check_folder(out)
-    packed.prepare(tree, tree, out)
+    packed.prepare(small, small, out)
     assert packed.of_shards(out) == truth
 
 
@@ -142,8 +132,8 @@ def test_other_files_and_models_without_a_partner_are_counted(truth, tmp_path):
     assert {key for _, key in packed.of_tree(tree)} == {key for _, key in truth}
 
 
-def test_views_are_kept_by_number(tree, truth, tmp_path):
-    result = packed.prepare(tree, tree, tmp_path, views=(2, 0, 7))
+def test_views_are_kept_by_number(small, truth, tmp_path):
+    result = packed.prepare(small, small, tmp_path, views=(2, 0, 7))
     assert packed.of_shards(tmp_path) == {
         name: (voxels, {"00": views["00"], "02": views["02"]})
         for name, (voxels, views) in truth.items()
@@ -153,33 +143,33 @@ def test_views_are_kept_by_number(tree, truth, tmp_path):
     assert result.absent_views == [7]
 
 
-def test_categories_and_exclusions(tree, truth, tmp_path):
-    packed.prepare(tree, tree, tmp_path / "tables", categories=("table",))
+def test_categories_and_exclusions(small, truth, tmp_path):
+    packed.prepare(small, small, tmp_path / "tables", categories=("table",))
     tables = {key: files for key, files in truth.items() if TABLE in key[1]}
     assert packed.of_shards(tmp_path / "tables") == tables
     excluded = {(CHAIR, "m0"), (CHAIR, "m5"), (CHAIR, "absent")}
-    result = packed.prepare(tree, tree, tmp_path / "rest", excluded=excluded)
+    result = packed.prepare(small, small, tmp_path / "rest", excluded=excluded)
     rest = {key: truth[key] for key in truth if tuple(key[1].split("/")) not in excluded}
     assert packed.of_shards(tmp_path / "rest") == rest  # no other model moves
     assert result.manifest["left_out"] == {"excluded models": 2}
 
 
 @pytest.mark.parametrize("rule", [R2N2, {"rule": "random", "split_seed": 3}])
-def test_the_split_is_that_of_the_tree(tree, tmp_path, rule):
-    expected = splits.split_objects(*trees.list_objects(str(tree)), **rule)
-    packed.prepare(tree, tree, tmp_path, split_rule=rule, views=(1,))
+def test_the_split_is_that_of_the_tree(small, tmp_path, rule):
+    expected = splits.split_objects(*trees.list_objects(str(small)), **rule)
+    packed.prepare(small, small, tmp_path, split_rule=rule, views=(1,))
     data = shards.read_prepared(str(tmp_path))
     assert data.split_rule == expected.split_rule
     for part, objects in expected.parts.items():
         assert [one.key for one in data.parts[part]] == [one.key for one in objects]
 
 
-def test_a_split_file_need_not_name_all(tree, tmp_path):
+def test_a_split_file_need_not_name_all(small, tmp_path):
     entry = {"taxonomy_id": CHAIR, "train": ["m1"], "val": [], "test": ["m0", "m3"]}
     file = tmp_path / "ShapeNet.json"
     file.write_text(json.dumps([entry]))
     rule = {"rule": "pix2vox", "split_file": str(file)}
-    result = packed.prepare(tree, tree, tmp_path / "out", split_rule=rule)
+    result = packed.prepare(small, small, tmp_path / "out", split_rule=rule)
     names = {("train", f"{CHAIR}/m1"), ("test", f"{CHAIR}/m0"), ("test", f"{CHAIR}/m3")}
     assert set(packed.of_shards(tmp_path / "out")) == names
     assert result.manifest["left_out"] == {"models that the split does not name": 6}
@@ -229,8 +219,8 @@ def test_an_unusable_file_that_is_not_wanted(tmp_path):
     packed.prepare(both, both, tmp_path / "c", excluded={tuple(MODEL.split("/"))})
 
 
-def test_sources_that_do_not_fit(tree, tmp_path):
-    renderings, voxels = tree / "ShapeNetRendering", tree / "ShapeNetVox32"
+def test_sources_that_do_not_fit(small, tmp_path):
+    renderings, voxels = small / "ShapeNetRendering", small / "ShapeNetVox32"
     empty = packed.write_tar(tmp_path / "empty.tgz", [("notes", b"")])
     other = packed.write_tree(tmp_path / "other", {f"{CHAIR}/z/rendering/00.png": packed.png()})
     content = {name: b"" if name.endswith("png") else data for name, data in FILES.items()}
@@ -258,10 +248,10 @@ def test_sources_that_do_not_fit(tree, tmp_path):
         (packing, "MAX_VIEW_NAMES", "at most 2 different names"),
     ],
 )
-def test_more_than_memory_should_hold(tree, tmp_path, monkeypatch, module, name, message):
+def test_more_than_memory_should_hold(small, tmp_path, monkeypatch, module, name, message):
     monkeypatch.setattr(module, name, 2)
     with pytest.raises(InputError, match=message):
-        packed.prepare(tree, tree, tmp_path / "out")
+        packed.prepare(small, small, tmp_path / "out")
 
 
 def test_the_first_bad_file_is_told_however_far_ahead_others_are_checked(tmp_path, monkeypatch):

@@ -14,17 +14,8 @@ from r2n2_keras.data.objects import SPLITS
 from r2n2_keras.preparation import shard_writer
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return packed.write_tree(tmp_path_factory.mktemp("tree"), packed.files())
-
-
-def _content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_record_holds_a_model_with_its_names(tree, tmp_path):
-    packed.prepare(tree, tree, tmp_path)
+def test_a_record_holds_a_model_with_its_names(small, tmp_path):
+    packed.prepare(small, small, tmp_path)
     examples = {}
     for path in tmp_path.glob("*.tfrecord"):
         for record in tf.data.TFRecordDataset(str(path)):
@@ -43,8 +34,8 @@ def test_a_record_holds_a_model_with_its_names(tree, tmp_path):
     }
 
 
-def test_the_manifest(tree, tmp_path):
-    result = packed.prepare(tree, tree / "ShapeNetVox32", tmp_path, shard_bytes=1, limit=7)
+def test_the_manifest(small, tmp_path):
+    result = packed.prepare(small, small / "ShapeNetVox32", tmp_path, shard_bytes=1, limit=7)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == result.manifest
     files = [*manifest["shards"], manifest["index"]]
@@ -62,7 +53,7 @@ def test_the_manifest(tree, tmp_path):
         "image_size": [137, 137],
         "num_views": 3,
         "views": None,
-        "sources": {"renderings": tree.name, "voxels": "ShapeNetVox32"},
+        "sources": {"renderings": small.name, "voxels": "ShapeNetVox32"},
         "left_out": {},
         "models": {
             "train": {CHAIR: {**chairs, "models": 2, "shards": 2}, TABLE: tables},
@@ -122,23 +113,23 @@ def _kill_before_step(number):
     return mock.patch.multiple(shard_writer.ShardWriter, __exit__=lambda *_: None, **steps)
 
 
-def test_killed_anywhere_it_starts_clean(tree, tmp_path):
+def test_killed_anywhere_it_starts_clean(small, tmp_path):
     """What looks finished is, and the next run is as if it was the first."""
     settings = {"max_waiting": 700, "shard_bytes": 900}
     out = tmp_path / "out"
-    packed.prepare(tree, tree, tmp_path / "reference", **settings)
+    packed.prepare(small, small, tmp_path / "reference", **settings)
     kills = 0
     while True:
         try:
             with _kill_before_step(kills + 1):
-                packed.prepare(tree, tree, out, **settings)
+                packed.prepare(small, small, out, **settings)
             break
         except _Killed:
             kills += 1
         assert not (out / "manifest.json").exists()
         shard_writer.check_folder(str(out))
         if kills % 5 == 0:
-            packed.prepare(tree, tree, out, **settings)
-            assert _content(out) == _content(tmp_path / "reference")
-    assert _content(out) == _content(tmp_path / "reference")
+            packed.prepare(small, small, out, **settings)
+            assert packed.content(out) == packed.content(tmp_path / "reference")
+    assert packed.content(out) == packed.content(tmp_path / "reference")
     assert kills > 30
