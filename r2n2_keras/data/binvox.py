@@ -29,7 +29,7 @@ import re
 
 import numpy as np
 
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reading
 from r2n2_keras.files import replacing
 
 MAGIC = b"#binvox 1"
@@ -142,14 +142,11 @@ def read(path: str | os.PathLike, axis_order: str = "xzy") -> Voxels:
     Raises:
         InputError: the file is missing or not a whole binvox file.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_HEADER)
-            if len(content) == MAX_HEADER:
-                sizes = _header(content, str(path))[0]
-                content += file.read(MAX_BYTES_PER_CELL * math.prod(sizes) + 1)
-    except OSError as error:
-        raise InputError(f"Expected a binvox file, received {path}: {error.strerror}.") from None
+    with reading("a binvox file", str(path), "Check the path."), open(path, "rb") as file:
+        content = file.read(MAX_HEADER)
+        if len(content) == MAX_HEADER:
+            sizes = _header(content, str(path))[0]
+            content += file.read(MAX_BYTES_PER_CELL * math.prod(sizes) + 1)
     return decode(content, str(path), axis_order)
 
 

@@ -11,10 +11,11 @@ import os
 import pickle
 import pickletools
 import warnings
+from pathlib import Path
 
 import numpy as np
 
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reading
 from r2n2_keras.model.weight_files import check_file, npy_header
 
 _LONGEST = 20_000  # instructions; 63 arrays take about 2,300
@@ -53,14 +54,8 @@ class _Call:
 def read(path: str | os.PathLike) -> list[np.ndarray]:
     """The arrays of floats in a file that `np.save` made of a list; an InputError for any other."""
     check_file(path)
-    try:
-        with open(path, "rb") as file:
-            content = io.BytesIO(file.read())
-    except OSError as error:
-        raise InputError(
-            f"Expected the weights of a Theano network, received {path}: "
-            f"{error.strerror or error}. Check the path."
-        ) from None
+    with reading("the weights of a Theano network", path, "Check the path."):
+        content = io.BytesIO(Path(path).read_bytes())
     try:
         shape, dtype = npy_header(content)
         if dtype != np.dtype(object):

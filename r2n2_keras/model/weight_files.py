@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reading
 
 _LISTED = 4  # of many faults of one kind
 _LARGEST = 2**30  # bytes; the largest network in float64 takes 288 MB
@@ -15,12 +15,8 @@ _LARGEST = 2**30  # bytes; the largest network in float64 takes 288 MB
 
 def check_file(path) -> None:
     """Raises InputError where a path is no file, or one too large to hold a network's weights."""
-    try:
+    with reading("a file of weights", path, "Check the path."):
         found = os.stat(path)
-    except OSError as error:
-        raise InputError(
-            f"Expected a file of weights, received {path}: {error.strerror}. Check the path."
-        ) from None
     if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
         what = "is no file" if not stat.S_ISREG(found.st_mode) else f"has {found.st_size:,} bytes"
         raise InputError(

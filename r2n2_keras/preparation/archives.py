@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from r2n2_keras.data import remote
 from r2n2_keras.data.objects import Key
 from r2n2_keras.data.trees import FileType, recognise
-from r2n2_keras.errors import InputError, reason
+from r2n2_keras.errors import InputError, reading, reason
 from r2n2_keras.preparation.checker import check_size, read, unreadable
 
 MAX_HEADERS = 1 << 20  # bytes that describe one member: long names, extended headers
@@ -63,16 +63,11 @@ class Source:
 def open_source(path: str) -> Source:
     """A folder or a tar archive, plain or packed by gzip, bzip2 or xz; else an InputError."""
     remote.require(path)
-    try:
-        if remote.isdir(path):
-            return Folder(path)
-        archive = Archive(path)
+    if remote.isdir(path):
+        return Folder(path)
+    archive = Archive(path)
+    with reading("an archive (.tgz, .tar) or a folder", path, "Check the path."):
         archive.size = remote.size(path)
-    except OSError as error:
-        raise InputError(
-            f"Expected an archive (.tgz, .tar) or a folder, received {path}, which cannot be read "
-            f"({reason(error)}). Check the path."
-        ) from None
     members = archive.members()
     next(members, None)  # an error at the first member is one before anything is written
     members.close()

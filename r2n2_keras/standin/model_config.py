@@ -7,7 +7,7 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from r2n2_keras.errors import InputError
+from r2n2_keras.errors import InputError, reading
 
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 # The messages of monitoring.config, which no package brings.
@@ -81,14 +81,11 @@ def read_metrics_path(path: str) -> str:
 def _read(path, message):
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise _unusable(path, "a text file", "what is none")
+    with reading("a file of TensorFlow Serving's", path, "Check the path."):
+        text = Path(path).read_text("utf-8")
     try:
-        return text_format.Parse(Path(path).read_text("utf-8"), message)
-    except OSError as error:
-        raise InputError(
-            f"Expected a file of TensorFlow Serving's, received {path}: {error.strerror}. Check "
-            "the path."
-        ) from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+        return text_format.Parse(text, message)
+    except text_format.ParseError as error:
         problem = f"what does not parse: {' '.join(str(error).split())}"
         raise _unusable(path, f"a {type(message).__name__}", problem) from None
 

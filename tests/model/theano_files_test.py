@@ -252,7 +252,7 @@ def test_files_that_cannot_be_opened(tmp_path):
     with open(tmp_path / "huge.npy", "wb") as file:
         file.truncate(2**36)  # sparse
     for name, message in (
-        ("none.npy", r"none\.npy: No such file"),
+        ("none.npy", r"none\.npy, which cannot be read \(No such file"),
         ("", "which is no file"),
         ("pipe.npy", "which is no file"),
         ("huge.npy", "which has 68,719,476,736 bytes"),
