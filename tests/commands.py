@@ -10,7 +10,10 @@ import sys
 import traceback
 import warnings
 
+import pytest
+
 from r2n2_keras import command as command_lib
+from r2n2_keras.errors import InputError
 
 TRAIN = ("--model=tiny", "--workdir=run", "--batch_size=4", "--steps=3", "--evaluate_every_steps=2")
 
@@ -86,3 +89,11 @@ def fail(command, *flags, cwd, how=run, **env):
     assert len(lines) == 1, result.stderr[-3000:]
     assert lines[0].startswith("error: ")
     return lines[0]
+
+
+def refusal(function, *args, **kwargs):
+    """The one line with which a function refuses what it is given."""
+    with pytest.raises(InputError) as caught:
+        function(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

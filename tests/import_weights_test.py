@@ -5,6 +5,7 @@ import pickle
 import re
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from commands import fail, process, succeed
@@ -12,7 +13,6 @@ from PIL import Image
 from reference import RESIDUAL, theano_shapes
 
 from r2n2_keras import config, import_weights
-from r2n2_keras.errors import InputError
 from r2n2_keras.model import notebook_weights, theano_weights
 from r2n2_keras.model.presets import PRESETS
 from r2n2_keras.model.r2n2 import R2N2
@@ -93,10 +93,8 @@ def convert(**settings):
 def refusal(home, **settings):
     """The line with which the command refuses; nothing is written."""
     before = sorted(home.rglob("*"))
-    with pytest.raises(InputError) as error:
-        convert(**settings)
+    line = commands.refusal(convert, **settings)
     assert sorted(home.rglob("*")) == before
-    line = str(error.value)
     assert re.search("^.*xpected.*received.*$", line)
     return line
 

@@ -10,13 +10,13 @@ import numpy as np
 import packed
 import pytest
 import tensorflow as tf
+from commands import refusal
 from named import COUNT, FRAME, VIEWS
 
 from r2n2_keras.data import binvox, pipeline, trees
 from r2n2_keras.data.binvox import Voxels
 from r2n2_keras.data.pipeline import Sampling
 from r2n2_keras.data.trees import list_objects
-from r2n2_keras.errors import InputError
 from r2n2_keras.preparation import bad_files, checker
 from r2n2_keras.preparation.checker import BadFile
 from r2n2_keras.training.stream import TrainingStream
@@ -57,14 +57,6 @@ def _expected(models, steps=9, **changed):
 
 def _evaluate(models):
     return pipeline.evaluation_batches(models, FRAME, batch_size=3, num_views=2, grid_edge=EDGE)
-
-
-def _one_line(function):
-    with pytest.raises(InputError) as caught:
-        function()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_explained_changes_nothing_where_all_is_well(models):
@@ -115,7 +107,7 @@ def _break(root, damage):
 def test_the_file_to_blame_is_named(suspects, tmp_path, damage):
     path, words = _break(tmp_path, damage)
     batches = bad_files.explained(_evaluate(suspects), suspects, EDGE, 3, 2)
-    message = _one_line(lambda: list(batches))
+    message = refusal(lambda: list(batches))
     assert re.match(f"{re.escape(path)}: {words}", message)
     assert message.endswith(" or start anew and leave it out by --exclude.")
     assert "{{" not in message and "[Op:" not in message
@@ -126,7 +118,7 @@ def test_a_bad_sample_ends_training_or_is_replaced(models, suspects, tmp_path, d
     path, _ = _break(tmp_path, damage)
     views = {"view_ids": (1, 0), "view_range": (2, 2)}
     stream = _stream(suspects, skip=False, **views)
-    assert path in _one_line(lambda: list(_batches(stream)))
+    assert path in refusal(lambda: list(_batches(stream)))
 
     stream = _stream(suspects, **views)
     seen = [index for index, _ in named.samples(_batches(stream))]
@@ -138,14 +130,14 @@ def test_a_bad_sample_ends_training_or_is_replaced(models, suspects, tmp_path, d
 def test_it_is_named_where_voxels_are_read_alone(suspects, tmp_path):
     path, _ = _break(tmp_path, "a truncated binvox")
     batches = bad_files.explained(pipeline.voxel_batches(suspects, 2, EDGE), suspects, EDGE, 2)
-    assert path in _one_line(lambda: list(batches))
+    assert path in refusal(lambda: list(batches))
 
 
 def test_batches_before_a_broken_file_are_given(suspects, tmp_path):
     path, _ = _break(tmp_path, "a truncated binvox")
     batches = bad_files.explained(_evaluate(suspects), suspects, EDGE, 3, 2)
     assert named.who([next(batches)])[0] == [(model, (0, 1)) for model in range(3)]
-    assert path in _one_line(lambda: next(batches))
+    assert path in refusal(lambda: next(batches))
 
 
 def test_other_errors_are_not_blamed_on_files(models):
@@ -223,7 +215,7 @@ def test_fewer_views_of_a_stand_in_change_no_other_sample(suspects, tmp_path):
 
 def test_no_sound_model_is_told(suspects, tmp_path):
     _break_models(tmp_path, *range(COUNT))
-    message = _one_line(lambda: list(_batches(_stream(suspects))))
+    message = refusal(lambda: list(_batches(_stream(suspects))))
     assert "received 7 of which none can be used, such as: " in message
 
 
@@ -255,7 +247,7 @@ def test_a_checksum_that_tensorflow_passes_over_is_no_reason_to_go_on_without_a_
 def test_what_only_the_graph_refuses_is_named_too(suspects, tmp_path, monkeypatch):
     monkeypatch.setattr(bad_files, "check_png", lambda *_: None)
     path, _ = _break(tmp_path, "a truncated PNG")
-    message = _one_line(lambda: bad_files.check(suspects[5], EDGE, ["01"]))
+    message = refusal(lambda: bad_files.check(suspects[5], EDGE, ["01"]))
     assert message.startswith(f"{path}: expected a PNG, received one that cannot be decoded (")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import packed
 import pytest
 import tensorflow as tf
+from commands import refusal
 from PIL import Image
 
 from r2n2_keras.data import remote, splits
@@ -310,7 +311,7 @@ def test_models_in_two_splits(tree, tmp_path):
         (Kind.SPLITS, f"{SOFA}/sofa_0003 in {file}", f"{text} train and val", None),
     ]
     file.write_text("{}")
-    assert str(file) in _message(str(tree), split_file=str(file))
+    assert str(file) in refusal(validate, str(tree), split_file=str(file))
 
 
 # Files that are anyone's.
@@ -387,22 +388,17 @@ def test_files_and_folders_without_permission(data, monkeypatch, function, path)
     assert _found(data) == [(Kind.UNREADABLE, path, text, _id(CHAIR, 2))]
 
 
-def _message(*args, **kwargs):
-    with pytest.raises(InputError) as caught:
-        validate(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_folders_that_are_no_data(tmp_path, tree):
     absent = str(tmp_path / "absent")
-    assert f"there is no folder {absent}." in _message(absent)
-    assert "received odd://bucket" in _message("odd://bucket")
+    assert f"there is no folder {absent}." in refusal(validate, absent)
+    assert "received odd://bucket" in refusal(validate, "odd://bucket")
     for root in (RENDERINGS, VOXELS):
         (tmp_path / root).mkdir()
-    assert f"Expected models in {tmp_path}, received none" in _message(str(tmp_path))
+    assert f"Expected models in {tmp_path}, received none" in refusal(validate, str(tmp_path))
     everyone = {path.parts[-2:] for path in (tree / VOXELS).glob("*/*")}
-    assert "received none that --categories and --exclude" in _message(str(tree), excluded=everyone)
+    assert "received none that --categories and --exclude" in refusal(
+        validate, str(tree), excluded=everyone
+    )
 
 
 # Prepared data.
