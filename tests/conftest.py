@@ -52,6 +52,22 @@ def truth(small):
 
 
 @pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """The models of `named`, whose files say who they are; not to change."""
+    import named
+
+    return named.write_models(tmp_path_factory.mktemp("named"))
+
+
+@pytest.fixture
+def suspects(tmp_path):
+    """The same models below `tmp_path`, for a test that breaks some of their files."""
+    import named
+
+    return named.write_models(tmp_path)
+
+
+@pytest.fixture(scope="session")
 def home(tree, tmp_path_factory) -> Path:
     """A folder in which `run` was trained, evaluated, predicted with and exported; not to change.
 

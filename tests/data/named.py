@@ -10,14 +10,15 @@ from PIL import Image
 
 from r2n2_keras.data import binvox
 from r2n2_keras.data.binvox import Voxels
+from r2n2_keras.data.trees import list_objects
 from r2n2_keras.model.image_spec import ImageSpec
 
 COUNT, VIEWS = 7, 5
 FRAME = ImageSpec(image_size=8, channels=3, background=255)
 
 
-def write_tree(root):
-    """Writes the models 03001627/m0 to m6 under a folder, and gives it back."""
+def write_models(root):
+    """Writes the models 03001627/m0 to m6 under a folder, and gives them."""
     for index in range(COUNT):
         renderings = root / f"ShapeNetRendering/03001627/m{index}/rendering"
         renderings.mkdir(parents=True)
@@ -28,7 +29,7 @@ def write_tree(root):
         folder.mkdir(parents=True)
         grid = (np.arange(64) == index).reshape(4, 4, 4)
         binvox.write(folder / "model.binvox", Voxels(grid))
-    return root
+    return list_objects(str(root))[0]
 
 
 def who(batches):

@@ -151,10 +151,10 @@ def test_named_views_are_used_in_their_order(models, view_ids):
     assert _samples(evaluation) == [(model, view_ids) for model in range(COUNT)]
 
 
-def test_models_may_have_different_numbers_of_views(damaged):
+def test_models_may_have_different_numbers_of_views(suspects, tmp_path):
     for view in (1, 3, 4):
-        (damaged / f"ShapeNetRendering/03001627/m2/rendering/{view:02d}.png").unlink()
-    models = list_objects(str(damaged))[0]
+        (tmp_path / f"ShapeNetRendering/03001627/m2/rendering/{view:02d}.png").unlink()
+    models = list_objects(str(tmp_path))[0]
     samples = _samples(_train(models, view_range=(2, 2), steps=20))
     assert {tuple(sorted(views)) for model, views in samples if model == 2} == {(0, 2)}
     assert _samples(_evaluate(models))[2] == (2, (0, 2))
@@ -229,11 +229,10 @@ def test_the_first_views_in_their_order_as_many_as_the_range_allows(models):
     assert {views for _, views in seen} == {tuple(range(n)) for n in (2, 3, 4)}
 
 
-def test_only_the_views_that_are_used_are_decoded(damaged):
+def test_only_the_views_that_are_used_are_decoded(suspects, tmp_path):
     for model in range(COUNT):
-        (damaged / f"ShapeNetRendering/03001627/m{model}/rendering/04.png").write_bytes(b"broken")
-    models = list_objects(str(damaged))[0]
-    seen = _samples(_train(models, view_ids=(3, 0), view_range=(2, 2)))
+        (tmp_path / f"ShapeNetRendering/03001627/m{model}/rendering/04.png").write_bytes(b"broken")
+    seen = _samples(_train(suspects, view_ids=(3, 0), view_range=(2, 2)))
     assert {views for _, views in seen} == {(3, 0)}
 
 
@@ -288,10 +287,10 @@ MISSING = "renderings 00, 03 of every object, received 03001627/m4 without 03. C
         (_train, {"places": {"workers": 3}}, "multiple of the 3 replicas, received 4."),
     ],
 )
-def test_what_cannot_be_used_is_told(damaged, batches, settings, words):
-    (damaged / "ShapeNetRendering/03001627/m4/rendering/03.png").unlink()
+def test_what_cannot_be_used_is_told(suspects, tmp_path, batches, settings, words):
+    (tmp_path / "ShapeNetRendering/03001627/m4/rendering/03.png").unlink()
     with pytest.raises(InputError, match=r"^Expected [^\n]+$") as caught:
-        batches(list_objects(str(damaged))[0], **settings)
+        batches(list_objects(str(tmp_path))[0], **settings)
     assert words in str(caught.value)
 
 

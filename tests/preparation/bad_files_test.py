@@ -25,20 +25,6 @@ EDGE = 4  # cells along the axes of the grids
 SAMPLING = Sampling(batch_size=4, view_range=(1, VIEWS))
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("named")
-    named.write_tree(root)
-    return list_objects(str(root))[0]
-
-
-@pytest.fixture
-def suspects(tmp_path):
-    """The same models, for a test that breaks some of their files below `tmp_path`."""
-    named.write_tree(tmp_path)
-    return list_objects(str(tmp_path))[0]
-
-
 def _stream(models, skip=True, **changed):
     return TrainingStream(models, FRAME, EDGE, dataclasses.replace(SAMPLING, **changed), skip)
 
