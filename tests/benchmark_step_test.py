@@ -93,11 +93,29 @@ def test_upsampling_counts_as_it_is_computed(step, upsampling, taps):
     [
         ("NVIDIA H100 80GB HBM3", "mixed_bfloat16", 989),
         ("NVIDIA H100 80GB HBM3", "float32", 494),
+        ("NVIDIA H100 PCIe", "mixed_bfloat16", 756),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "mixed_bfloat16", None),
         ("NVIDIA A100-SXM4-80GB", "mixed_float16", 312),
+        ("NVIDIA A10G", "mixed_bfloat16", None),
+        ("NVIDIA L40S", "mixed_bfloat16", 362),
+        ("Tesla T4", "mixed_float16", 65),
         ("Tesla V100-PCIE-16GB", "mixed_bfloat16", None),
         ("CPU with an L4 cache", "mixed_bfloat16", None),
     ],
 )
 def test_peak_of_a_card(step, device, precision, peak):
     assert step.known_peak(device, precision) == peak
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_is_told_from_other_errors(step, error):
+    assert step.is_out_of_memory(error)
+    assert not step.is_out_of_memory(ValueError("shapes do not match"))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import succeed
+from commands import refusal, succeed
 
 from r2n2_keras import config
 from r2n2_keras.errors import InputError
@@ -65,8 +65,8 @@ def test_a_typed_flag_of_another_command_is_refused(command, flag, readers, tmp_
     (tmp_path / "flags.cfg").write_text(f"{flag}\n")
     for given in (f"--flagfile={tmp_path}/flags.cfg", f"-flagfile {tmp_path}/flags.cfg"):
         assert config.parse(given.split(), command) == config.parse([flag])
-        with pytest.raises(InputError, match=f"received --{name}, which"):
-            config.parse([*given.split(), flag], command)
+        line = refusal(config.parse, [*given.split(), flag], command)
+        assert f"received --{name}, which" in line
 
 
 def test_choices_are_a_commands_own_where_they_are_typed(tmp_path):
@@ -114,8 +114,7 @@ def test_a_run_names_its_files_from_any_folder(tmp_path, monkeypatch):
 
 def test_a_value_is_one_line():
     for name in ("data_dir", "categories", "images"):
-        with pytest.raises(InputError, match=f"--{name} on one line"):
-            config.parse([f'--{name}="data\n--seed=3"'])
+        assert f"--{name} on one line" in refusal(config.parse, [f'--{name}="data\n--seed=3"'])
 
 
 def test_what_is_not_kept_for_the_next_command():
@@ -166,9 +165,7 @@ BAD = {
 )
 def test_bad_flags_end_in_one_line(flag, message):
     name = flag.partition("=")[0] + " " if message.startswith("to be") else ""
-    with pytest.raises(InputError, match=name + message) as error:
-        config.parse([flag])
-    assert "\n" not in str(error.value)
+    assert re.search(name + message, refusal(config.parse, [flag]))
 
 
 def test_view_range():

@@ -232,11 +232,13 @@ def test_memory_does_not_grow_with_the_renderings(tmp_path):
         members += [(f"{CHAIR}/m{model}/model.binvox", packed.voxels(model)) for model in range(50)]
         both = packed.write_tar(tmp_path / f"{views}.tar", members, "w:")
         del members
-        tracemalloc.start()
-        packed.prepare(both, both, tmp_path / str(views), max_waiting=100_000)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 100_000
+        peaks.append([])
+        for attempt in range(3):  # how far the threads are apart changes by chance
+            tracemalloc.start()
+            packed.prepare(both, both, tmp_path / f"{views}-{attempt}", max_waiting=100_000)
+            peaks[-1].append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert min(peaks[1]) < min(peaks[0]) + 100_000
 
 
 # The terminal.

@@ -9,6 +9,7 @@ import numpy as np
 import peak_memory
 import pytest
 from binvox_files import HEADER, RUNS
+from commands import refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
@@ -213,18 +214,19 @@ def test_checking_makes_no_grid():
     [
         b"translate " + b" ".join([b"1" * 15000] * 3) + b" x",
         b"translate " + b" ".join([b"0" * 150 + b"." + b"1" * 15000] * 3) + b" x",
+        b"translate " + b" ".join([b"1e" + b"0" * 15000] * 3) + b" x",
         b"dim " + b" ".join([b"0" * 15000] * 3),
         b"scale" + b" \t" * 25000 + b"x",
         b"\n \n" * 15000,
         b"\ndata" * 10000,
+        b"# data\n" * 8000,
     ],
     ids=lambda line: line[:12],
 )
 @pytest.mark.timeout(60)
 def test_no_header_takes_long(line):
     """Each would take minutes, or not end, where the grammar can be matched in many ways."""
-    with pytest.raises(InputError):
-        binvox.decode(b"#binvox 1\n" + line + b"\ndata\n\1\x08")
+    refusal(binvox.decode, b"#binvox 1\n" + line + b"\ndata\n\1\x08")
 
 
 # Where cells stand.
@@ -269,6 +271,9 @@ def test_cells_to_world_and_back(voxels, cells, centred):
     again = voxels.to_ijk(centres, centred)
     assert again.dtype == np.int64
     np.testing.assert_array_equal(again, cells)
+    points = cells / 37
+    holders = voxels.to_world(voxels.to_ijk(points, centred), centred)
+    assert (np.abs(points - holders) <= voxels.scale / max(voxels.dims) / 2 + 1e-9).all()
 
     last = np.array(voxels.dims) - 1
     low, high = voxels.to_world([[-0.5] * 3, last + 0.5], centred)
@@ -280,20 +285,17 @@ def test_cells_to_world_and_back(voxels, cells, centred):
 def test_grids_without_extent_have_no_positions(scale):
     voxels = Voxels(CUBE.data, scale=scale)
     for function in (voxels.to_world, voxels.to_ijk):
-        with pytest.raises(InputError, match=f"scale above 0, received {scale:g}"):
-            function([0, 0, 0])
+        assert f"scale above 0, received {scale:g}" in refusal(function, [0, 0, 0])
 
 
 def test_what_is_no_position_is_told():
     voxels = Voxels(CUBE.data, scale=1e-3)
     for function in (voxels.to_world, voxels.to_ijk):
         for values in (5, [1, 2], [[1, 2, 3, 4]]):
-            with pytest.raises(InputError, match=r"of shape \(..., 3\), received shape"):
-                function(values)
+            assert "of shape (..., 3), received shape" in refusal(function, values)
         assert function(np.zeros((0, 3))).shape == (0, 3)
     for number in (math.nan, math.inf, -1e15, 1.7e308):
-        with pytest.raises(InputError, match="finite points within 2\\^53 cells"):
-            voxels.to_ijk([0, 0, number])
+        assert "finite points within 2^53 cells" in refusal(voxels.to_ijk, [0, 0, number])
 
 
 # Files.
@@ -308,11 +310,14 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path, name):
         binvox.read(tmp_path / name)
 
 
+GRID = f"grid of 3 axes [x, y, z], none of them empty, and at most {2**30} cells"
+
+
 @pytest.mark.parametrize(
     ("voxels", "words"),
     [
         *[
-            (Voxels(np.broadcast_to(True, shape)), f"grid of 3 axes .*received shape {shape}")
+            (Voxels(np.broadcast_to(True, shape)), f"{GRID}, received shape {shape}")
             for shape in ((4, 4), (2, 2, 2, 2), (0, 4, 4), (1025, 1024, 1024))
         ],
         *[
@@ -324,8 +329,7 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path, name):
 def test_what_could_not_be_read_is_not_written(tmp_path, voxels, words):
     path = tmp_path / "model.binvox"
     path.write_bytes(b"old")
-    with pytest.raises(InputError, match=words.replace("(", r"\(").replace(")", r"\)")):
-        binvox.write(path, voxels)
+    assert words in refusal(binvox.write, path, voxels)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 

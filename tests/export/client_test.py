@@ -458,6 +458,12 @@ def test_glb_is_the_surface(name, tmp_path):
     n = len(voxels)
     client._write(tmp_path / "a.glb", voxels)
     mesh = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
+    content = client.glb(voxels)
+    size = int.from_bytes(content[12:16], "little")
+    header = json.loads(content[20 : 20 + size])
+    (buffer,), (positions, *_) = header["buffers"], header["accessors"]
+    assert buffer["byteLength"] == len(content) - size - 28
+    assert [positions["min"], positions["max"]] == mesh.bounds.tolist()
     faces = _naive_faces(voxels)
     assert len(mesh.vertices) == 4 * len(faces) and len(mesh.faces) == 2 * len(faces)
     middles = np.round(2 * n * (mesh.vertices.reshape(-1, 4, 3).mean(1) + 0.5))

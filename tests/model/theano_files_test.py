@@ -156,6 +156,7 @@ DTYPE = b"cnumpy\ndtype\n"
         (b"", "its pickle is damaged"),
         (b"\x80\x04.", "its pickle is damaged"),
         (b"\x80\x04]]]a.", "something else than arrays"),
+        (b"\x80\x04h\x07.", "its pickle is damaged"),
         (b"\x80\x04" + RECONSTRUCT + b".", "its pickle is damaged"),
         (b"\x80\x04" + RECONSTRUCT + DTYPE + b"RR.", "its pickle is damaged"),
         (b"\x80\x04" + RECONSTRUCT + b"NRNb.", "its pickle is damaged"),

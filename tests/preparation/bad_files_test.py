@@ -99,7 +99,7 @@ def test_the_file_to_blame_is_named(suspects, tmp_path, damage):
     assert "{{" not in message and "[Op:" not in message
 
 
-@pytest.mark.parametrize("damage", ["a truncated PNG", "an empty grid"])
+@pytest.mark.parametrize("damage", ["a truncated PNG", "a PNG that went away", "an empty grid"])
 def test_a_bad_sample_ends_training_or_is_replaced(models, suspects, tmp_path, damage):
     path, _ = _break(tmp_path, damage)
     views = {"view_ids": (1, 0), "view_range": (2, 2)}

@@ -1,12 +1,12 @@
 """Checkpoints: whole, exact, and of use when some of them are not."""
 
-import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import refusal
 
 from r2n2_keras.errors import InputError
 from r2n2_keras.training import steps
@@ -122,20 +122,18 @@ def test_where_all_are_damaged_nothing_is_lost(tmp_path):
     for _ in range(2):
         run.train(1)
         run.checkpoints.save()
-    with pytest.raises(InputError, match="none can be restored"):
-        _Run(tmp_path, units=5).checkpoints.restore()  # another network
+    other_network = _Run(tmp_path, units=5)
+    assert "none can be restored" in refusal(other_network.checkpoints.restore)
     for file in tmp_path.rglob("*.data-*"):
         _cut(file)
-    with pytest.raises(InputError, match=r"none can be restored. --overwrite"):
-        _Run(tmp_path).checkpoints.restore()
+    assert "none can be restored. --overwrite" in refusal(_Run(tmp_path).checkpoints.restore)
     assert run.checkpoints.steps() == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "model.keras"])
 def test_a_run_whose_checkpoints_are_gone_is_not_started_afresh(tmp_path, name):
     (tmp_path / name).write_text("")
-    with pytest.raises(InputError, match=re.escape(f"the run has left {name}")):
-        _Run(tmp_path).checkpoints.restore()
+    assert f"the run has left {name}" in refusal(_Run(tmp_path).checkpoints.restore)
 
 
 def test_what_cannot_be_gone_on_with_is_no_checkpoint(tmp_path):
