@@ -88,7 +88,7 @@ def real_data() -> Path:
     """The folder of real 3D-R2N2 files that R2N2_REAL_DATA names; skips where there is none."""
     folder = os.environ.get("R2N2_REAL_DATA")
     if not folder:
-        pytest.skip("R2N2_REAL_DATA does not name a folder of real 3D-R2N2 files")
+        pytest.skip("without R2N2_REAL_DATA: real renderings may not be given along")
     if not os.path.isdir(folder):
         pytest.fail(f"R2N2_REAL_DATA={folder} is not a folder")
     return Path(folder)

@@ -23,7 +23,7 @@ def _most(reset=False):
         with open("/proc/self/status") as file:
             (line,) = [line for line in file if line.startswith("VmHWM")]
     except OSError:
-        pytest.skip("this system does not tell the peak of a process's memory")
+        pytest.skip("only Linux tells the peak of a process's memory and sets it back")
     return int(line.split()[1]) * 1024
 
 

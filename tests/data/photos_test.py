@@ -161,7 +161,7 @@ def test_a_picture_that_claims_too_many_pixels_is_told(bomb):
         view(bomb, name="bomb")
 
 
-@pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20")
+@pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20 has no WebP")
 def test_an_exported_model_sees_a_webp_as_predict_does():
     content = encoded(scene("RGBA"), "WEBP", lossless=True)
     served = photos.decode_views(tf.constant([[content]]), SPEC)

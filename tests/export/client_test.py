@@ -591,7 +591,7 @@ def test_command_says_in_one_line_what_is_wrong(server, views, flags, text, monk
     assert sorted(path.name for path in views.iterdir()) == ["empty", "views", "views.npy"]
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.skipif(not shutil.which("bash"), reason="the health check is a script of bash")
 @pytest.mark.parametrize(
     ("state", "code"), [("AVAILABLE", 0), ("LOADING", 1), ("END", 1), ("refused", 1)]
 )

@@ -88,7 +88,7 @@ def test_three_real_renderings_travel_light(travelled):
     assert sum(size >= 30_000 for size in sent) <= 1
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="one object's take 31 KB")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="one object's PNGs gzip to 31 KB")
 def test_three_renderings_of_every_real_object_travel_light(travelled):
     assert max(sent for sent, _ in travelled) < 30_000
 

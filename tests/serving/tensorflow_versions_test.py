@@ -27,7 +27,7 @@ def versions(exported, tmp_path_factory):
 @pytest.mark.parametrize("release", ["2.16.2", "2.19.1", "2.20.0", "2.21.0"])
 def test_the_export_loads_and_answers(versions, release, tmp_path):
     if sys.version_info >= (3, 13) and release < "2.20":
-        pytest.skip(f"TensorFlow {release} has no wheel for Python 3.13")
+        pytest.skip(f"TensorFlow {release} was never released for Python 3.13")
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
