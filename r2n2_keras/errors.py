@@ -52,7 +52,7 @@ def reading(what: str, path: str, advice: str):
         ) from None
 
 
-def package(name: str, extra: str):
+def import_extra(name: str, extra: str):
     """A module of a package that an extra of ours brings; an InputError where it does not load."""
     try:
         return importlib.import_module(name)

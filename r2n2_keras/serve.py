@@ -24,10 +24,10 @@ from r2n2_keras import command
 
 def main(config):
     from r2n2_keras import runs
-    from r2n2_keras.errors import InputError, package
+    from r2n2_keras.errors import InputError, import_extra
 
     for name in ("aiohttp", "prometheus_client", "rapidjson"):
-        package(name, "serve")
+        import_extra(name, "serve")
     if not (config.model_config_file or config.export_dir or config.workdir):
         raise InputError(
             "Expected --export_dir=DIR of exported versions, --workdir=DIR of a run that was "

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from r2n2_keras.errors import InputError, package
+from r2n2_keras.errors import InputError, import_extra
 from r2n2_keras.files import replacing
 from r2n2_keras.quiet import quiet_libraries
 
@@ -30,7 +30,7 @@ def export_onnx(model, path) -> str:
     Raises an InputError where tf2onnx or onnx is missing, or the file answers otherwise.
     """
     with _quiet():
-        tf2onnx, onnx = package("tf2onnx", "export"), package("onnx", "export")
+        tf2onnx, onnx = import_extra("tf2onnx", "export"), import_extra("onnx", "export")
     signature = [tf.TensorSpec((None, None, *model.input_shape[2:]), tf.float32, "images")]
 
     def occupancy(images):
@@ -45,7 +45,7 @@ def export_onnx(model, path) -> str:
             onnx.save(proto, partial)
         try:
             with _quiet():
-                runtime = package("onnxruntime", "export")
+                runtime = import_extra("onnxruntime", "export")
         except InputError:
             return "not checked: onnxruntime is not installed"
         with _quiet():
